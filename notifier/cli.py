@@ -1,0 +1,307 @@
+"""The commands: parse, call, print, exit code: 0 done, 1 failed, 2 asked wrongly (arguments, configuration)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from notifier import __version__
+from notifier.config import Config, is_loopback, load
+from notifier.errors import ConfigError, NotifierError
+
+DONE, FAILED, MISUSED = 0, 1, 2
+DEFAULT_URL = "http://127.0.0.1:8000"
+MAX_TAIL_LINE = 16 * 2**20
+
+
+class CommandError(NotifierError):
+    """A command that did not do what was asked, with what to say about it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the answer is the process's exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"notifier: {problem}", file=sys.stderr)
+        return MISUSED
+    except NotifierError as error:
+        print(f"notifier: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain again while it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="notifier", description="A real-time notification server: from a RabbitMQ exchange to every browser."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    serve = _command(commands, "serve", _serve, "run the server")
+    _config_options(serve)
+
+    check = _command(commands, "check", _check, "check a configuration and say what it means")
+    _config_options(check)
+
+    token = _command(commands, "token", _token, "make a connection token, signed with the configuration's first key")
+    _config_options(token)
+    token.add_argument("user", help="the user's id: the claim sub")
+    token.add_argument("--role", action="append", default=[], metavar="NAME", help="a role; may be repeated")
+    token.add_argument("--claim", action="append", default=[], metavar="NAME=JSON", help="another claim")
+    token.add_argument("--channel", default="", help="make a subscription token for this channel instead")
+    token.add_argument("--ttl", default="1h", help="how long it is valid, such as 15m or 24h (default: 1h)")
+
+    publish = _command(commands, "publish", _publish, "publish one notification through a running server")
+    publish.add_argument("channel")
+    publish.add_argument("data", help="any JSON value; - reads it from standard input")
+    publish.add_argument("--id", default="", help="idempotency key: the same one again is not delivered twice")
+    publish.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="a tag; may be repeated")
+    _server_options(publish)
+
+    tail = _command(commands, "tail", _tail, "show the publications of channels as they arrive, one JSON a line")
+    tail.add_argument("channels", nargs="+", metavar="CHANNEL")
+    tail.add_argument("--since", default="", metavar="CURSOR", help="begin after this cursor")
+    tail.add_argument("--count", type=int, default=0, metavar="N", help="end after N publications")
+    tail.add_argument("--token", default=os.environ.get("NOTIFIER_TOKEN", ""), help="connect as a client with a token")
+    _server_options(tail)
+
+    _command(commands, "version", _version, "print the version")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _config_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        default=Path(os.environ["NOTIFIER_CONFIG"]) if "NOTIFIER_CONFIG" in os.environ else None,
+        help="TOML file; every key can also be set as NOTIFIER_SECTION__KEY in the environment",
+    )
+    group.add_argument("--dev", action="store_true", help="everything allowed, on this machine only")
+
+
+def _server_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("NOTIFIER_URL", DEFAULT_URL),
+        help=f"the server (default: $NOTIFIER_URL or {DEFAULT_URL})",
+    )
+    parser.add_argument(
+        "--api-key",
+        default=os.environ.get("NOTIFIER_API_KEY", ""),
+        help="API key (default: $NOTIFIER_API_KEY, or the development key on this machine)",
+    )
+
+
+def _load(options: argparse.Namespace) -> Config:
+    environ = {name: value for name, value in os.environ.items() if name not in _OWN_VARIABLES}
+    if options.dev:
+        with resources.as_file(resources.files("notifier") / "dev.toml") as path:
+            config = load(path, environ)
+        if not is_loopback(config.server.host):
+            raise ConfigError(["server.host: --dev listens on this machine only"])
+        return config
+    return load(options.config, environ)
+
+
+_OWN_VARIABLES = {"NOTIFIER_CONFIG", "NOTIFIER_URL", "NOTIFIER_API_KEY", "NOTIFIER_TOKEN"}
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from notifier.server import Server, serve  # noqa: PLC0415 - the other commands start without the server's weight
+    from notifier.telemetry import logs  # noqa: PLC0415
+
+    config = _load(options)
+    logs.set_up(config.logging)
+
+    def announce(server: Server) -> None:
+        log = "the embedded log (in memory)" if config.log.kind == "memory" else "RabbitMQ"
+        print(f"notifier {__version__} on {server.address} with {log}", flush=True)
+        if config.server.console:
+            print(f"Console: {server.address}", flush=True)
+        if options.dev:
+            print("Development mode: everything is allowed, and only this machine can connect.", flush=True)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(config, announce))
+    return DONE
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _check(options: argparse.Namespace) -> int:
+    from notifier.core.rules import Rules  # noqa: PLC0415
+
+    config = _load(options)
+    rules = Rules(config.channels)
+    print(
+        f"ok: {len(rules)} channel rules, log {config.log.kind}, listening on {config.server.host}:{config.server.port}"
+    )
+    if not len(rules):
+        print("note: without a [[channels]] rule nobody can subscribe to anything")
+    if not config.auth.hmac_keys and not config.auth.anonymous:
+        print("note: without auth.hmac_keys or auth.anonymous nobody can connect")
+    if not config.api.keys:
+        print("note: without api.keys the server API is off")
+    return DONE
+
+
+def _token(options: argparse.Namespace) -> int:
+    from notifier.auth import tokens  # noqa: PLC0415
+    from notifier.config import Duration  # noqa: PLC0415
+
+    config = _load(options)
+    try:
+        ttl_s = Duration.parse(options.ttl)
+        claims: dict[str, Any] = {name: json.loads(value) for name, value in map(_pair, options.claim)}
+    except ValueError as error:
+        return _misused(f"--ttl or --claim: {error}")
+    claims["sub"] = options.user
+    if options.role:
+        claims[config.auth.roles_claim] = options.role
+    if options.channel:
+        claims["channel"] = options.channel
+    print(tokens.make(config.auth, claims, ttl_s))
+    return DONE
+
+
+def _publish(options: argparse.Namespace) -> int:
+    text = sys.stdin.read() if options.data == "-" else options.data
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        return _misused(f"the data is not JSON: {error}")
+    try:
+        tags = dict(map(_pair, options.tag))
+    except ValueError as error:
+        return _misused(f"--tag: {error}")
+    body: dict[str, Any] = {"channel": options.channel, "data": data}
+    if options.id:
+        body["idempotency_key"] = options.id
+    if tags:
+        body["tags"] = tags
+    with _open(options, "/api/publish", json.dumps(body).encode()) as response:
+        answer = json.load(response)
+    if "error" in answer:
+        raise CommandError(f"{answer['error']['message']} ({answer['error']['code']})")
+    print(json.dumps(answer["result"]))
+    return DONE
+
+
+def _tail(options: argparse.Namespace) -> int:
+    query = [("channel", channel) for channel in options.channels]
+    query.append(("envelope", "1"))
+    if options.since:
+        query.append(("last_event_id", options.since))
+    seen = 0
+    with _open(options, "/sse?" + urllib.parse.urlencode(query), None) as response:
+        name = ""
+        while line := response.readline(MAX_TAIL_LINE):
+            field, _, value = line.decode().rstrip("\n").partition(": ")
+            if field == "event":
+                name = value
+            elif field == "data" and name.startswith("notifier."):
+                print(f"{name.removeprefix('notifier.')}: {value}", file=sys.stderr, flush=True)
+            elif field == "data":
+                print(value, flush=True)
+                seen += 1
+                if seen == options.count:
+                    return DONE
+            elif not field:
+                name = ""
+    raise CommandError("the server ended the stream")
+
+
+def _version(_options: argparse.Namespace) -> int:
+    print(__version__)
+    return DONE
+
+
+# --- helpers of the commands that talk to a server ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _open(options: argparse.Namespace, path: str, body: bytes | None) -> Any:
+    """The answer to a request. Raises CommandError with what the server said."""
+    url = options.url.rstrip("/") + path
+    if not url.startswith(("http://", "https://")):
+        raise CommandError(f"--url: {options.url!r} must start with http:// or https://")
+    request = urllib.request.Request(url, data=body)  # noqa: S310 - the scheme was looked at
+    if body is not None:
+        request.add_header("Content-Type", "application/json")
+    if getattr(options, "token", ""):
+        request.add_header("Authorization", f"Bearer {options.token}")
+    elif key := options.api_key or _development_key(options.url):
+        request.add_header("X-API-Key", key)
+    try:
+        with urllib.request.urlopen(request) as response:  # noqa: S310
+            yield response
+    except urllib.error.HTTPError as error:
+        raise CommandError(f"{error.code} {error.reason}: {_message_in(error)}") from error
+    except urllib.error.URLError as error:
+        raise CommandError(f"{options.url}: {error.reason}") from error
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{options.url}: {error}") from error
+
+
+def _message_in(error: urllib.error.HTTPError) -> str:
+    text = error.read(4096).decode(errors="replace").strip()
+    try:
+        answer = json.loads(text)
+        return str(answer.get("message") or answer["error"]["message"])
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return text
+
+
+def _development_key(url: str) -> str:
+    from notifier.config import DEV_API_KEY  # noqa: PLC0415
+
+    return DEV_API_KEY if is_loopback(urllib.parse.urlsplit(url).hostname or "") else ""
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise ValueError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _misused(text: str) -> int:
+    print(f"notifier: {text}", file=sys.stderr)
+    return MISUSED

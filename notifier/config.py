@@ -1,0 +1,407 @@
+"""The configuration: typed sections whose description and default stand at the field, and `load`.
+
+A file is decoded whole, then checked whole: every mistake is told at once, with its path, what was found and what
+is allowed. Reading it does nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from notifier.errors import ConfigError
+
+ENV_PREFIX = "NOTIFIER_"
+DEV_SECRET = "for-development-only-never-in-production"  # noqa: S105 - public, and refused off this machine
+DEV_API_KEY = "dev-api-key"
+
+
+class Secret(str):
+    """A text that never shows itself in logs, tracebacks and dumps."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+
+class Duration(float):
+    """Seconds. Written `250ms`, `15s`, `5m`, `24h`, `7d`, or as a number of seconds."""
+
+    __slots__ = ()
+    UNITS: typing.ClassVar = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    @classmethod
+    def parse(cls, value: object) -> Duration:
+        """Raises ValueError when `value` is no duration."""
+        return cls(_measure(value, cls.UNITS, 'a duration such as "15s", "5m" or "24h"'))
+
+
+class Size(int):
+    """Bytes. Written `64KiB`, `256MiB`, `10GB`, or as a number of bytes."""
+
+    __slots__ = ()
+    UNITS: typing.ClassVar = {
+        "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9,
+    }  # fmt: skip
+
+    @classmethod
+    def parse(cls, value: object) -> Size:
+        """Raises ValueError when `value` is no size."""
+        return cls(_measure(value, cls.UNITS, 'a size such as "64KiB" or "10GB"'))
+
+
+def _measure(value: object, units: Mapping[str, float], expected: str) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", value) if isinstance(value, str) else None
+    if match is None or match[2] not in units:
+        raise ValueError(f"expected {expected}")
+    return float(match[1]) * units[match[2]]
+
+
+Count = Annotated[int, Meta(ge=1)]
+Rights = list[str]
+
+
+class Section(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A table of the file. Each field's description is in `config/notifier.toml`."""
+
+
+class Server(Section, frozen=True):
+    """Where the server listens, and who may talk to it from a browser."""
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8000
+    name: Annotated[str, Meta(description="Name of this node in `info` and in logs; empty: the host's name.")] = ""
+    allowed_origins: Annotated[
+        list[str],
+        Meta(
+            description='Origins whose pages may connect, such as "https://app.example.com". '
+            "A page served from a loopback address is always allowed while the server listens on loopback only."
+        ),
+    ] = field(default_factory=list)
+    shutdown_grace: Annotated[Duration, Meta(description="How long leaving may take after SIGTERM.")] = Duration(20)
+    metrics: Annotated[bool, Meta(description="Serve /metrics.")] = True
+    console: Annotated[bool, Meta(description="Serve the console at /.")] = True
+
+
+class LogSection(Section, frozen=True):
+    """Where publications come from, in order."""
+
+    kind: Annotated[
+        Literal["memory", "rabbitmq"],
+        Meta(description='"memory": inside this process, lost when it ends. "rabbitmq": a stream.'),
+    ] = "memory"
+    known_for: Annotated[
+        Duration,
+        Meta(description="How far back a starting worker reads, so that a client of a quiet channel still recovers."),
+    ] = Duration(24 * 3600)
+    repeat_window: Annotated[
+        int, Meta(ge=0, description="A message_id is a repeat within this many records of the log.")
+    ] = 50_000
+    append_timeout: Annotated[Duration, Meta(description="Deadline for publishing and reading it back.")] = Duration(5)
+    marker_interval: Annotated[
+        Duration, Meta(description="How often a worker writes a marker, to see that the whole path works.")
+    ] = Duration(5)
+
+
+class RabbitMQ(Section, frozen=True):
+    """The broker, when the log is \"rabbitmq\"."""
+
+    url: Annotated[Secret, Meta(description="amqp:// or amqps:// URL with user, password and virtual host.")] = Secret(
+        "amqp://guest:guest@127.0.0.1:5672/"
+    )
+    exchange: Annotated[str, Meta(description="Topic exchange that publishers publish to.")] = "notifications"
+    stream: Annotated[str, Meta(description="Stream that is the log.")] = "notifier.log"
+    rejected: Annotated[str, Meta(description="Queue for copies of records that are no publications.")] = (
+        "notifications.rejected"
+    )
+    declare: Annotated[bool, Meta(description="Declare exchange, stream, binding and queue; false: only check.")] = True
+    max_age: Annotated[Duration, Meta(description="Age cap of a stream that is declared.")] = Duration(7 * 86400)
+    max_bytes: Annotated[Size, Meta(description="Size cap of a stream that is declared.")] = Size(10 * 10**9)
+    heartbeat: Annotated[Duration, Meta(description="AMQP heartbeat; a dead peer is noticed after about three.")] = (
+        Duration(10)
+    )
+    connect_timeout: Annotated[Duration, Meta(description="Deadline for one attempt to connect.")] = Duration(10)
+    prefetch: Annotated[Count, Meta(le=65535, description="Records in flight from the broker to a worker.")] = 2000
+
+
+class HistorySection(Section, frozen=True):
+    """Bounds of what all channels together keep in memory."""
+
+    max_bytes: Annotated[Size, Meta(description="Retained publications, in bytes; the oldest go first.")] = Size(
+        256 * 2**20
+    )
+    max_quiet_channels: Annotated[
+        Count, Meta(description="Channels without retained publications whose last offset is remembered.")
+    ] = 500_000
+
+
+class Auth(Section, frozen=True):
+    """Who a client is."""
+
+    hmac_keys: Annotated[
+        list[Secret],
+        Meta(description="HS256 keys of connection tokens, at least 32 bytes each; the first one signs, all verify."),
+    ] = field(default_factory=list)
+    require_exp: Annotated[bool, Meta(description="Refuse tokens that never expire.")] = True
+    audience: Annotated[str, Meta(description="Required `aud`; empty: a token must not be for another audience.")] = ""
+    issuer: Annotated[str, Meta(description="Required `iss`; empty: any.")] = ""
+    leeway: Annotated[Duration, Meta(description="Clock difference allowed in `exp`, `nbf` and `iat`.")] = Duration(5)
+    roles_claim: Annotated[str, Meta(description="Claim with the roles: a list, or names separated by spaces.")] = (
+        "roles"
+    )
+    anonymous: Annotated[bool, Meta(description="Let clients connect without a token, as the empty user.")] = False
+    cookie: Annotated[str, Meta(description="Cookie that may carry the token on /sse; empty: none.")] = ""
+    query_token: Annotated[
+        bool, Meta(description="Accept ?token= on /sse. URLs end up in logs of proxies: prefer a header or a cookie.")
+    ] = False
+
+
+class Api(Section, frozen=True):
+    """The server API under /api."""
+
+    keys: Annotated[list[Secret], Meta(description="Keys accepted in X-API-Key; none: the API is off.")] = field(
+        default_factory=list
+    )
+    max_body: Annotated[Size, Meta(description="Largest request body.")] = Size(2**20)
+    max_batch: Annotated[Count, Meta(description="Most channels in one broadcast.")] = 1000
+
+
+class Clients(Section, frozen=True):
+    """What one connection may do and how long it may stay silent."""
+
+    ping_interval: Annotated[Duration, Meta(description="How often a client is pinged; whole seconds.")] = Duration(25)
+    pong_timeout: Annotated[Duration, Meta(description="How long an answer may take.")] = Duration(8)
+    connect_timeout: Annotated[Duration, Meta(description="How long a connection may wait with `connect`.")] = Duration(
+        10
+    )
+    close_timeout: Annotated[Duration, Meta(description="How long a closing handshake may take.")] = Duration(5)
+    expired_grace: Annotated[Duration, Meta(description="How long after its token's expiry a client may refresh.")] = (
+        Duration(25)
+    )
+    max_message: Annotated[Size, Meta(description="Largest frame from a client.")] = Size(64 * 2**10)
+    max_channels: Annotated[Count, Meta(description="Most channels of one connection.")] = 128
+    max_buffer: Annotated[Size, Meta(description="Unsent bytes after which a client counts as slow.")] = Size(2**20)
+    history_limit: Annotated[Count, Meta(description="Most publications in one history reply to a client.")] = 300
+    sse_heartbeat: Annotated[Duration, Meta(description="How often an idle SSE stream gets its cursor.")] = Duration(15)
+    sse_retry: Annotated[Duration, Meta(description="Reconnect delay that EventSource is told.")] = Duration(1)
+
+
+class Publications(Section, frozen=True):
+    """What a publication may be."""
+
+    max_bytes: Annotated[Size, Meta(description="Largest data of one publication.")] = Size(64 * 2**10)
+
+
+class HistoryRule(Section, frozen=True):
+    """What a channel keeps: at most `size` publications, none older than `ttl`."""
+
+    size: Count
+    ttl: Duration
+
+
+class ChannelRule(Section, frozen=True):
+    """What the channels that match `match` keep, and who may use them. The first matching rule wins."""
+
+    match: Annotated[str, Meta(min_length=1, max_length=255)]
+    history: HistoryRule | None = None
+    subscribe: Rights = field(default_factory=list)
+    publish: Rights = field(default_factory=list)
+
+
+class LoggingSection(Section, frozen=True):
+    """The program's own log lines, on standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least severity shown.")] = "info"
+    format: Annotated[Literal["auto", "json", "text"], Meta(description='"auto": text on a terminal, else JSON.')] = (
+        "auto"
+    )
+
+
+class Config(Section, frozen=True):
+    """The whole file."""
+
+    server: Server = field(default_factory=Server)
+    log: LogSection = field(default_factory=LogSection)
+    rabbitmq: RabbitMQ = field(default_factory=RabbitMQ)
+    history: HistorySection = field(default_factory=HistorySection)
+    auth: Auth = field(default_factory=Auth)
+    api: Api = field(default_factory=Api)
+    clients: Clients = field(default_factory=Clients)
+    publications: Publications = field(default_factory=Publications)
+    logging: LoggingSection = field(default_factory=LoggingSection)
+    channels: list[ChannelRule] = field(default_factory=list)
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
+    """The checked configuration from a TOML file (none: only defaults) and `NOTIFIER_SECTION__KEY` variables.
+
+    Raises ConfigError with one sentence for every mistake.
+    """
+    table = _read(path) if path else {}
+    problems = _apply_environ(table, environ)
+    config = _decode(table, Config, "", problems)
+    if isinstance(config, Config):
+        problems += check(config)
+    if problems or not isinstance(config, Config):
+        raise ConfigError(problems)
+    return config
+
+
+def check(config: Config) -> list[str]:
+    """One sentence for every value that is well-formed but impossible here, or beside another one."""
+    problems = [
+        f"auth.hmac_keys[{index}]: {len(key.encode())} bytes; HS256 needs at least 32"
+        for index, key in enumerate(config.auth.hmac_keys)
+        if len(key.encode()) < 32
+    ]
+    for key, value in (
+        ("clients.ping_interval", config.clients.ping_interval),
+        ("clients.pong_timeout", config.clients.pong_timeout),
+        ("clients.connect_timeout", config.clients.connect_timeout),
+    ):
+        if value < 1 or not value.is_integer():
+            problems.append(f"{key}: {value:g}s; must be whole seconds, at least 1s")
+    if config.clients.pong_timeout >= config.clients.ping_interval:
+        problems.append("clients.pong_timeout: must be shorter than clients.ping_interval")
+    if not config.rabbitmq.url.startswith(("amqp://", "amqps://")):
+        problems.append("rabbitmq.url: must start with amqp:// or amqps://")
+    problems += _check_origins(config.server.allowed_origins)
+    problems += _check_development_secrets(config)
+    return problems
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _check_origins(origins: list[str]) -> list[str]:
+    return [
+        f"server.allowed_origins[{index}]: {origin!r}; expected scheme://host or scheme://host:port, nothing after it"
+        for index, origin in enumerate(origins)
+        if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:\d+)?", origin)
+    ]
+
+
+def _check_development_secrets(config: Config) -> list[str]:
+    """The secrets of `--dev` stand in public code: whoever can reach the server could use them."""
+    if is_loopback(config.server.host):
+        return []
+    found = []
+    if DEV_SECRET in config.auth.hmac_keys:
+        found.append("auth.hmac_keys: the development key is public; listen on 127.0.0.1 or set a key of your own")
+    if DEV_API_KEY in config.api.keys:
+        found.append("api.keys: the development key is public; listen on 127.0.0.1 or set a key of your own")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from error
+
+
+def _apply_environ(table: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    problems = []
+    sections = {f.name: f.type for f in msgspec.structs.fields(Config)}
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX):
+            continue
+        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+        if not key or section not in sections:
+            problems.append(f"{name}: no such key; variables are named {ENV_PREFIX}SECTION__KEY")
+            continue
+        place = table.setdefault(section, {})
+        if isinstance(place, dict):
+            place[key] = _value_of_variable(text, _field_type(sections[section], key))
+    return problems
+
+
+def _field_type(section: Any, key: str) -> Any:
+    if not (isinstance(section, type) and issubclass(section, Struct)):
+        return str
+    return {f.name: _bare(f.type) for f in msgspec.structs.fields(section)}.get(key, str)
+
+
+def _value_of_variable(text: str, expected: Any) -> Any:
+    """A variable's text as TOML would have it, so that lists and tables can be written; a plain text stays one."""
+    if expected in (str, Secret):
+        return text
+    if typing.get_origin(expected) is list and not text.lstrip().startswith("["):
+        return text.split(",") if text else []
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _bare(kind: Any) -> Any:
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+
+
+def _decode(value: Any, kind: Any, path: str, problems: list[str]) -> Any:
+    """`value` as `kind`, walking tables and lists so that every mistake is found, not only the first."""
+    bare = _bare(kind)
+    if typing.get_origin(bare) in (types.UnionType, typing.Union):
+        bare = next(arm for arm in typing.get_args(bare) if arm is not types.NoneType)
+    if isinstance(bare, type) and issubclass(bare, Struct):
+        return _decode_table(value, bare, path, problems)
+    if typing.get_origin(bare) is list and isinstance(value, list):
+        item = typing.get_args(bare)[0]
+        return [_decode(entry, item, f"{path}[{index}]", problems) for index, entry in enumerate(value)]
+    try:
+        return msgspec.convert(value, kind, dec_hook=_convert)
+    except msgspec.ValidationError as error:
+        problems.append(f"{path}: {_sentence(str(error))}; found {_shown(value, bare)}")
+    return None
+
+
+def _decode_table(value: Any, kind: type[Struct], path: str, problems: list[str]) -> Struct | None:
+    if not isinstance(value, dict):
+        problems.append(f"{path}: expected a table; found {_shown(value, kind)}")
+        return None
+    fields = {f.name: f for f in msgspec.structs.fields(kind)}
+    before = len(problems)
+    prefix = f"{path}." if path else ""
+    for name in value.keys() - fields.keys():
+        problems.append(f"{prefix}{name}: unknown key; known here: {', '.join(fields)}")
+    problems += [f"{prefix}{f.name}: missing" for f in fields.values() if f.required and f.name not in value]
+    decoded = {
+        name: _decode(value[name], fields[name].type, f"{prefix}{name}", problems) for name in fields if name in value
+    }
+    return kind(**decoded) if len(problems) == before else None
+
+
+def _convert(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        return Duration.parse(value)
+    if kind is Size:
+        return Size.parse(value)
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise ValueError("expected a text")
+
+
+def _sentence(text: str) -> str:
+    return text[0].lower() + text[1:].replace("`", "")
+
+
+def _shown(value: Any, kind: Any) -> str:
+    if kind is Secret:
+        return "a value that is not shown"
+    return repr(value)[:80]

@@ -1,0 +1,68 @@
+"""Channel names and the patterns that match them.
+
+Names are words separated by dots. Patterns are RabbitMQ's topic patterns, so that they read as bindings do: `*` stands
+for exactly one word, `#` for any number of words (https://www.rabbitmq.com/tutorials/amqp-concepts, topic exchange).
+"""
+
+from __future__ import annotations
+
+import re
+
+RESERVED = "$notifier."
+MAX_BYTES = 255  # a routing key's limit in AMQP 0.9.1
+
+# Printable ASCII without the space, which separates names in the header `channels`.
+_NAME = re.compile(r"[!-~]{1,255}", re.ASCII)
+_WILDCARD = re.compile(r"(?:^|\.)[*#](?:\.|$)")
+
+
+def problem_with(name: str) -> str:
+    """What is wrong with a channel's name; empty when nothing is."""
+    if _NAME.fullmatch(name) is None:
+        if not name:
+            return "a channel needs a name"
+        if len(name) > MAX_BYTES:
+            return f"a channel's name has at most {MAX_BYTES} bytes"
+        return "a channel's name is printable ASCII without spaces"
+    if name.startswith(RESERVED):
+        return f"names that start with {RESERVED} are the server's own"
+    if ("*" in name or "#" in name) and _WILDCARD.search(name):
+        return "the words * and # are patterns, not channels"
+    return ""
+
+
+class Pattern:
+    """A topic pattern, split once."""
+
+    __slots__ = ("_exact", "_words", "text")
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError when `text` could match nothing that is a channel's name."""
+        if _NAME.fullmatch(text) is None:
+            raise ValueError(f"{text!r} is not a pattern: words of printable ASCII separated by dots")
+        self.text = text
+        self._words = text.split(".")
+        self._exact = "*" not in self._words and "#" not in self._words
+
+    def matches(self, name: str) -> bool:
+        if self._exact:
+            return name == self.text
+        return _words_match(self._words, name.split("."))
+
+
+def _words_match(pattern: list[str], words: list[str]) -> bool:
+    """Greedy matching with one place to come back to, so that no pattern makes it slow."""
+    at, here, star, taken = 0, 0, -1, 0
+    while here < len(words):
+        if at < len(pattern) and pattern[at] == "#":
+            star, taken = at, here
+            at += 1
+        elif at < len(pattern) and pattern[at] in ("*", words[here]):
+            at += 1
+            here += 1
+        elif star >= 0:
+            taken += 1
+            at, here = star + 1, taken
+        else:
+            return False
+    return all(word == "#" for word in pattern[at:])

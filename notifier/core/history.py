@@ -1,0 +1,225 @@
+"""History: what the channels retain, and whether a client's position can be recovered.
+
+A position (epoch, offset) on a channel is recoverable when the epoch is the log's, `offset >= floor` (nothing after it
+was trimmed) and `offset >= known_from` (nothing after it was missed by this worker). Then the client gets everything
+after it, all of it; otherwise it is told so, and gets nothing.
+
+On the fast lane: `append`. No await, no timer; what must be trimmed is trimmed by the next append or `trim`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+from itertools import islice
+
+from notifier.core.rules import Rule
+from notifier.protocol.messages import Position, Publication
+
+# What a retained publication costs beside its data: the objects, their places in two queues.
+OVERHEAD_BYTES = 400
+
+
+class Verdict(StrEnum):
+    """Whether a position is recoverable, and if not, why."""
+
+    RECOVERED = "recovered"
+    NO_HISTORY = "channel keeps no history"
+    OTHER_EPOCH = "the log was made anew"
+    NOT_KNOWN = "older than what this server knows"
+    TRIMMED = "history has been trimmed"
+    AHEAD = "position is ahead of the log"
+
+
+class Window:
+    """One channel's retained publications, oldest first. `floor` is the highest offset that was trimmed."""
+
+    __slots__ = ("floor", "kept")
+
+    def __init__(self, floor: int) -> None:
+        self.floor = floor
+        self.kept: deque[Publication] = deque()
+
+    @property
+    def top(self) -> int:
+        return self.kept[-1].offset if self.kept else self.floor
+
+
+class Shelf:
+    """The publications of one rule's channels in the log's order, which is the order of their ageing too."""
+
+    __slots__ = ("dead", "line", "rule")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.line: deque[tuple[float, Publication]] = deque()
+        self.dead = 0  # entries whose publication has left its window by count; dropped when they are half of it
+
+
+class History:
+    """All windows of a worker, in bounds of age and count for each channel and of bytes for all of them.
+
+    `end` is the offset of the last record read, `known_from` the position from which nothing was missed.
+    """
+
+    def __init__(self, max_bytes: int, max_quiet_channels: int) -> None:
+        self.epoch = ""
+        self.end = 0
+        self.known_from = 0
+        self.size_bytes = 0
+        self.publications = 0
+        self._max_bytes = max_bytes
+        self._max_quiet = max_quiet_channels
+        self._windows: dict[str, Window] = {}
+        # Tops of the channels that retain nothing, in the order in which they fell quiet.
+        self._quiet: dict[str, int] = {}
+        self._shelves: dict[Rule, Shelf] = {}
+
+    def begin(self, known_from: int) -> None:
+        """Start over with a log that is empty to us up to `known_from`."""
+        self.end = self.known_from = known_from
+        self._windows.clear()
+        self._quiet.clear()
+        self._shelves.clear()
+        self.size_bytes = self.publications = 0
+
+    def append(self, publication: Publication, rule: Rule, time_s: float, now_s: float) -> None:
+        """The channel's window gets the publication, unless it is too old already: then only its offset is known."""
+        channel = publication.channel
+        window = self._windows.get(channel)
+        if window is None:
+            if time_s + rule.ttl_s <= now_s:
+                self._note_quiet(channel, publication.offset)
+                return
+            window = self._windows[channel] = Window(self._quiet.pop(channel, self.known_from))
+        shelf = self._shelves.get(rule)
+        if shelf is None:
+            shelf = self._shelves[rule] = Shelf(rule)
+        window.kept.append(publication)
+        shelf.line.append((time_s, publication))
+        self.publications += 1
+        self.size_bytes += len(publication.data) + OVERHEAD_BYTES
+        if len(window.kept) > rule.size:
+            self._drop_oldest(window)
+            shelf.dead += 1
+            if shelf.dead > 64 and shelf.dead * 2 > len(shelf.line):
+                self._sweep(shelf)
+        if self.size_bytes > self._max_bytes:
+            self._shrink()
+
+    def trim(self, now_s: float) -> None:
+        """Let go of what is too old. Cheap: only what goes is looked at."""
+        for shelf in self._shelves.values():
+            oldest = now_s - shelf.rule.ttl_s
+            line = shelf.line
+            while line and line[0][0] <= oldest:
+                self._retire(shelf)
+
+    def verdict(self, channel: str, rule: Rule, position: Position) -> Verdict:
+        """Whether a client with this position can be given everything after it.
+
+        An empty epoch matches any: a client that never got one has seen nothing (protocol.md section 5.2).
+        """
+        if not rule.keeps_history:
+            return Verdict.NO_HISTORY
+        if position.epoch and position.epoch != self.epoch:
+            return Verdict.OTHER_EPOCH
+        if position.offset > self.end:
+            return Verdict.AHEAD
+        if position.offset < self.known_from:
+            return Verdict.NOT_KNOWN
+        if position.offset < self._floor(channel):
+            return Verdict.TRIMMED
+        return Verdict.RECOVERED
+
+    def after(self, channel: str, offset: int, now_s: float, index: int = -1) -> list[Publication]:
+        """The retained publications after an offset, oldest first, without those not worth delivering any more.
+
+        With an `index`, also those of the record at `offset` itself that come after that place in it.
+        """
+        window = self._windows.get(channel)
+        if window is None:
+            return []
+        found: list[Publication] = []
+        for publication in reversed(window.kept):
+            if publication.offset < offset or (
+                publication.offset == offset and (index < 0 or publication.index <= index)
+            ):
+                break
+            if publication.expires_at > now_s:
+                found.append(publication)
+        found.reverse()
+        return found
+
+    def page(self, channel: str, since: int | None, limit: int, now_s: float, *, reverse: bool) -> list[Publication]:
+        """At most `limit` retained publications: from the oldest, or after `since`; backwards from the newest, or from
+        before `since` (protocol.md section 5.1)."""
+        window = self._windows.get(channel)
+        if window is None or limit <= 0:
+            return []
+        kept = reversed(window.kept) if reverse else iter(window.kept)
+        wanted = (
+            publication
+            for publication in kept
+            if publication.expires_at > now_s
+            and (since is None or (publication.offset < since if reverse else publication.offset > since))
+        )
+        return list(islice(wanted, limit))
+
+    def top(self, channel: str) -> int:
+        """Where a channel's history ends: at its last retained publication, or else with the log, since nothing of the
+        channel came after what is known of it."""
+        window = self._windows.get(channel)
+        return window.top if window is not None and window.kept else self.end
+
+    def _floor(self, channel: str) -> int:
+        window = self._windows.get(channel)
+        return window.floor if window is not None else self._quiet.get(channel, 0)
+
+    def _drop_oldest(self, window: Window) -> None:
+        publication = window.kept.popleft()
+        window.floor = publication.offset
+        self.publications -= 1
+        self.size_bytes -= len(publication.data) + OVERHEAD_BYTES
+
+    def _retire(self, shelf: Shelf) -> None:
+        """Take the shelf's oldest entry away, and with it its publication if its channel still retains it."""
+        _, publication = shelf.line.popleft()
+        window = self._windows.get(publication.channel)
+        if window is None or not window.kept or window.kept[0] is not publication:
+            shelf.dead -= 1
+            return
+        self._drop_oldest(window)
+        if not window.kept:
+            del self._windows[publication.channel]
+            self._note_quiet(publication.channel, window.floor)
+
+    def _sweep(self, shelf: Shelf) -> None:
+        """Drop entries whose publication has left its window by count; each costs one look, once."""
+        shelf.line = deque(entry for entry in shelf.line if self._is_retained(entry[1]))
+        shelf.dead = 0
+
+    def _is_retained(self, publication: Publication) -> bool:
+        window = self._windows.get(publication.channel)
+        return window is not None and publication.offset > window.floor
+
+    def _shrink(self) -> None:
+        """Let the oldest publication of all go until the rest fits."""
+        while self.size_bytes > self._max_bytes:
+            oldest = min(
+                (shelf for shelf in self._shelves.values() if shelf.line), key=lambda shelf: shelf.line[0][1].offset
+            )
+            self._retire(oldest)
+
+    def _note_quiet(self, channel: str, top: int) -> None:
+        """Remember a quiet channel's last offset. When there are too many, the longest quiet one is forgotten, and with
+        it everything before its last offset."""
+        self._quiet.pop(channel, None)
+        self._quiet[channel] = top
+        if len(self._quiet) > self._max_quiet:
+            longest = next(iter(self._quiet))
+            self.known_from = max(self.known_from, self._quiet.pop(longest))
+
+    @property
+    def channels(self) -> int:
+        return len(self._windows) + len(self._quiet)

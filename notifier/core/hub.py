@@ -1,0 +1,161 @@
+"""Hub: who is subscribed to what, and the fast lane from a publication to the sockets.
+
+On the fast lane: `publish` and `flush`. No await, log line or task; an encoding is made once for a publication, all
+frames of one tick of the loop are joined and written once to each connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+from notifier.core.ports import Connection
+from notifier.core.stats import Stats
+from notifier.protocol.encoding import Encoding
+from notifier.protocol.messages import Publication
+
+
+class Audience:
+    """Connections that get exactly the same bytes, and the frames that wait for the tick's end.
+
+    All subscribers of one channel with one encoding share an audience. A stream of several channels has one of its own
+    that stands in each of them, so that its frames keep the log's order across channels.
+    """
+
+    __slots__ = ("encoding", "members", "pending", "stats")
+
+    def __init__(self, encoding: Encoding, stats: Stats) -> None:
+        self.encoding = encoding
+        self.stats = stats
+        self.members: dict[Connection, None] = {}
+        self.pending: list[bytes] = []
+
+
+class Subscribers:
+    """One channel's audiences: the shared ones by encoding, and all of them."""
+
+    __slots__ = ("audiences", "shared")
+
+    def __init__(self) -> None:
+        self.audiences: dict[Audience, None] = {}
+        self.shared: dict[Encoding, Audience] = {}
+
+
+class Hub:
+    """`defer` calls a function at the end of the loop's tick."""
+
+    def __init__(self, defer: Callable[[Callable[[], None]], object], stats: Stats) -> None:
+        self.epoch = ""
+        self._defer = defer
+        self._stats = stats
+        self._channels: dict[str, Subscribers] = {}
+        self._dirty: list[Audience] = []
+        self._since = 0.0
+
+    def publish(self, publication: Publication) -> None:
+        """Queue the publication for everybody who is subscribed to its channel."""
+        subscribers = self._channels.get(publication.channel)
+        if subscribers is None:
+            return
+        made: dict[Encoding, bytes] = {}
+        for audience in subscribers.audiences:
+            encoding = audience.encoding
+            frame = made.get(encoding)
+            if frame is None:
+                frame = made[encoding] = encoding.publication(publication, self.epoch)
+                self._stats.encodings += 1
+            if not audience.pending:
+                if not self._dirty:
+                    self._since = perf_counter()
+                    self._defer(self.flush)
+                self._dirty.append(audience)
+            audience.pending.append(frame)
+
+    def flush(self) -> None:
+        """Write what the tick has gathered."""
+        if not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, []
+        started = perf_counter()
+        frames = sum(map(_write, dirty))
+        ended = perf_counter()
+        stats = self._stats
+        stats.flush_frames.observe(frames)
+        stats.flush_seconds.observe(ended - started)
+        stats.record_to_socket.observe(ended - self._since)
+
+    def join(self, channel: str, connection: Connection) -> None:
+        """From now on the connection gets the channel's publications. What waits for others is written before."""
+        subscribers = self._settled(channel)
+        audience = subscribers.shared.get(connection.encoding)
+        if audience is None:
+            audience = subscribers.shared[connection.encoding] = Audience(connection.encoding, self._stats)
+            subscribers.audiences[audience] = None
+        audience.members[connection] = None
+
+    def leave(self, channel: str, connection: Connection) -> None:
+        """The connection gets what was published so far, and nothing after it."""
+        subscribers = self._settled(channel)
+        audience = subscribers.shared.get(connection.encoding)
+        if audience is not None and connection in audience.members:
+            del audience.members[connection]
+            if not audience.members:
+                del subscribers.shared[connection.encoding]
+                del subscribers.audiences[audience]
+        self._forget_if_empty(channel, subscribers)
+
+    def attach(self, channels: list[str], connection: Connection) -> Audience:
+        """One audience for the connection in all of these channels; see `Audience`."""
+        audience = Audience(connection.encoding, self._stats)
+        audience.members[connection] = None
+        for channel in channels:
+            self._settled(channel).audiences[audience] = None
+        return audience
+
+    def detach(self, channels: list[str], audience: Audience) -> None:
+        for channel in channels:
+            subscribers = self._settled(channel)
+            subscribers.audiences.pop(audience, None)
+            self._forget_if_empty(channel, subscribers)
+
+    def subscribers(self, channel: str) -> int:
+        found = self._channels.get(channel)
+        return sum(len(audience.members) for audience in found.audiences) if found else 0
+
+    def channels(self) -> list[str]:
+        """The channels that have subscribers."""
+        return list(self._channels)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def _settled(self, channel: str) -> Subscribers:
+        """The channel's subscribers, with nothing waiting for them."""
+        subscribers = self._channels.get(channel)
+        if subscribers is None:
+            subscribers = self._channels[channel] = Subscribers()
+        for audience in subscribers.audiences:
+            if audience.pending:
+                _write(audience)
+        return subscribers
+
+    def _forget_if_empty(self, channel: str, subscribers: Subscribers) -> None:
+        if not subscribers.audiences:
+            del self._channels[channel]
+
+
+def _write(audience: Audience) -> int:
+    """Write the audience's frames to all of its members; answers their number, 0 if somebody was faster."""
+    pending = audience.pending
+    count = len(pending)
+    if not count:
+        return 0
+    audience.pending = []
+    data = pending[0] if count == 1 else b"".join(pending)
+    for connection in audience.members:
+        connection.write(data)
+    members = len(audience.members)
+    stats = audience.stats
+    stats.deliveries += count * members
+    stats.delivered_bytes += len(data) * members
+    return count

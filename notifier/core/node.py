@@ -1,0 +1,195 @@
+"""Node: one worker's state that sessions share, and what happens once a second."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from notifier.config import Clients
+from notifier.core import channel as channels
+from notifier.core.agenda import Agenda
+from notifier.core.feed import Feed
+from notifier.core.history import History, Verdict
+from notifier.core.hub import Hub
+from notifier.core.ports import Clock, Log, Verifier
+from notifier.core.record import Draft
+from notifier.core.rules import Rule, Rules
+from notifier.core.stats import Stats
+from notifier.errors import Rejected, Unavailable
+from notifier.protocol.codec_json import compact
+from notifier.protocol.codes import CONNECTION_EXPIRED, NO_PONG, STALE, Disconnect
+from notifier.protocol.messages import Position
+
+if TYPE_CHECKING:
+    from notifier.core.session import Session
+
+
+class Appended(Struct, frozen=True):
+    """Where a publication stands."""
+
+    offset: int
+    epoch: str
+
+
+class Node:
+    """Everything a session needs. `log` and `verifier` are the outside world, as ports."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        name: str,
+        version: str,
+        rules: Rules,
+        history: History,
+        hub: Hub,
+        feed: Feed,
+        log: Log,
+        verifier: Verifier,
+        clients: Clients,
+        anonymous: bool,
+        max_publication: int,
+        stats: Stats,
+        clock: Clock,
+        new_id: Callable[[], str],
+    ) -> None:
+        self.node_id = node_id
+        self.name = name
+        self.version = version
+        self.rules = rules
+        self.history = history
+        self.hub = hub
+        self.feed = feed
+        self.log = log
+        self.verifier = verifier
+        self.limits = clients
+        self.anonymous = anonymous
+        self.max_publication = max_publication
+        self.stats = stats
+        self.clock = clock
+        self.new_id = new_id
+        self.draining = False
+        self.sessions: dict[str, Session] = {}
+        self.started_at = clock.monotonic()
+        now = int(self.started_at)
+        self._pings: Agenda[Session] = Agenda(now)
+        self._pongs: Agenda[Session] = Agenda(now)
+        self._waiting: Agenda[Session] = Agenda(now)
+        self._expiries: Agenda[Session] = Agenda(now)
+        feed.on_reset = self._reset
+
+    # --- sessions -----------------------------------------------------------------------------------------------
+
+    def opened(self, session: Session) -> None:
+        """A socket is open; its first command is due in time."""
+        self.stats.connections[session.transport] += 1
+        self.await_connect(session, self.limits.connect_timeout)
+
+    def await_connect(self, session: Session, delay_s: float) -> None:
+        session.due_connect = self._waiting.add(self._in(delay_s), session)
+
+    def connected(self, session: Session) -> None:
+        """The client is known now."""
+        self._waiting.discard(session.due_connect, session)
+        self.sessions[session.client_id] = session
+        self.stats.connected[session.transport] += 1
+        first = session.ping_interval_s * random.uniform(0.5, 1)  # noqa: S311 - spread, not secret
+        session.due_ping = self._pings.add(self._in(first), session)
+        self.watch_expiry(session)
+
+    def watch_expiry(self, session: Session) -> None:
+        """Look at the session again when the first of its rights runs out; called whenever one changes."""
+        self._expiries.discard(session.due_expiry, session)
+        first = session.first_expiry()
+        if first != float("inf"):
+            # Far-away dates would make buckets that nobody needs yet: look again in a day.
+            delay_s = min(max(first - self.clock.time(), 0) + self.limits.expired_grace, 86400)
+            session.due_expiry = self._expiries.add(self._in(delay_s) + 1, session)
+
+    def closed(self, session: Session) -> None:
+        """Nothing of the session stays behind."""
+        self.stats.connections[session.transport] -= 1
+        self._waiting.discard(session.due_connect, session)
+        self._pings.discard(session.due_ping, session)
+        self._pongs.discard(session.due_pong, session)
+        self._expiries.discard(session.due_expiry, session)
+        if self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+            self.stats.connected[session.transport] -= 1
+
+    def tick(self) -> None:
+        """Once a second: pings, missing pongs, silent newcomers, expired tokens, old history."""
+        now = int(self.clock.monotonic())
+        self.hub.flush()  # a stream's heartbeat names the log's end: what came before it must be written
+        for session in self._pongs.due(now):
+            if session.awaits_pong:
+                session.disconnect(NO_PONG)
+        for session in self._pings.due(now):
+            session.ping()
+            session.due_ping = self._pings.add(now + int(session.ping_interval_s), session)
+            if session.awaits_pong:
+                session.due_pong = self._pongs.add(now + int(self.limits.pong_timeout), session)
+        for session in self._waiting.due(now):
+            session.disconnect(STALE)
+        for session in self._expiries.due(now):
+            if session.end_expired(self.clock.time() - self.limits.expired_grace):
+                session.disconnect(CONNECTION_EXPIRED)
+            else:
+                self.watch_expiry(session)
+        self.history.trim(self.clock.time())
+
+    def disconnect_all(self, disconnect: Disconnect, sessions: Iterable[Session]) -> None:
+        for session in list(sessions):
+            session.disconnect(disconnect)
+
+    @property
+    def users(self) -> int:
+        return len({session.identity.user for session in self.sessions.values()})
+
+    def _in(self, delay_s: float) -> int:
+        return int(self.clock.monotonic() + delay_s)
+
+    def _reset(self) -> None:
+        for session in list(self.sessions.values()):
+            session.lose_positions()
+
+    # --- publications ---------------------------------------------------------------------------------------------
+
+    def check_data(self, data: bytes) -> bytes:
+        """Data as it may be published. Raises Rejected."""
+        if len(data) > self.max_publication:
+            raise Rejected("too_large", f"{len(data)} bytes; the limit is {self.max_publication}")
+        try:
+            return compact(data)
+        except ValueError as error:
+            raise Rejected("not_json", str(error)) from error
+
+    def rule_of(self, channel: str) -> Rule | None:
+        """The rule of a channel. Raises Rejected when it cannot be a channel's name."""
+        if problem := channels.problem_with(channel):
+            raise Rejected("bad_channel", problem)
+        return self.rules.find(channel)
+
+    async def publish(self, draft: Draft) -> list[Appended]:
+        """Append the publication, wait until this worker has read it back, and say where it stands on each channel.
+
+        Raises Unavailable when the outcome is not known in time.
+        """
+        offset = await self.log.append(draft)
+        epoch = self.history.epoch
+        return [Appended(self.feed.offset_of(channel, draft.message_id, offset), epoch) for channel in draft.channels]
+
+    async def judge(self, channel: str, rule: Rule, position: Position) -> Verdict:
+        """Whether the position is recoverable. One that is ahead of this worker comes from another node that has read
+        further: the worker catches up with the log before it calls the position foreign."""
+        verdict = self.history.verdict(channel, rule, position)
+        if verdict is Verdict.AHEAD:
+            try:
+                await self.log.catch_up()
+            except Unavailable:
+                return verdict
+            verdict = self.history.verdict(channel, rule, position)
+        return verdict

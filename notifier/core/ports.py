@@ -1,0 +1,110 @@
+"""What the core needs from outside, as protocols. `server.py` hands each room its implementations."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from notifier.core.identity import Identity
+from notifier.core.record import Draft, Record
+from notifier.protocol.codes import Disconnect
+from notifier.protocol.encoding import Encoding
+
+
+class Connection(Protocol):
+    """The way to one client. Everything the server sends goes through `write`, so that order is kept."""
+
+    encoding: Encoding
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the kernel or its queue. Never waits; a client that is too slow is disconnected instead."""
+        ...
+
+    def close(self, disconnect: Disconnect) -> None:
+        """Tell the client why and end. Never waits; the connection is gone after a deadline at the latest."""
+        ...
+
+
+class Verifier(Protocol):
+    """Tokens to identities."""
+
+    async def connection(self, token: str) -> Identity:
+        """Raises TokenExpired or TokenError."""
+        ...
+
+    async def subscription(self, token: str, user: str, channel: str) -> Identity:
+        """The identity's `expires_at` is the subscription's. Raises TokenExpired or TokenError."""
+        ...
+
+
+class Reader(Protocol):
+    """What a log calls, in the log's order, never from another thread."""
+
+    def begin(self, known_from: int) -> None:
+        """What follows is read from this position on without a hole. Called again when all is read anew."""
+        ...
+
+    def named(self, epoch: str) -> None:
+        """The log's epoch is known now."""
+        ...
+
+    def take(self, record: Record, time_s: float) -> None:
+        """The next record, with the wall time at which it was appended, as far as the log knows.
+
+        Raises Rejected when it is no publication.
+        """
+        ...
+
+    def caught_up(self) -> None:
+        """What there was when reading began has been read; what follows is new."""
+        ...
+
+    def pass_over(self, offset: int) -> None:
+        """A record that is not for clients was read."""
+        ...
+
+
+class Log(Protocol):
+    """Where publications come from, in order, and go to."""
+
+    async def append(self, draft: Draft) -> int:
+        """Append a record, wait until this worker has read it back, answer with its offset.
+
+        Raises Unavailable when the outcome is not known in time: the record may still appear.
+        """
+        ...
+
+    async def catch_up(self) -> None:
+        """Wait until everything that was in the log when this was called has been read. Raises Unavailable."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of the log that there was at the start has been read."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Why the log does not work now; empty when it does."""
+        ...
+
+    @property
+    def lag_s(self) -> float:
+        """How long ago this worker last saw that it has read everything, in seconds; 0 where nothing can lag."""
+        ...
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker holds publishers back."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can move it."""
+
+    def time(self) -> float:
+        """Wall time in seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        ...

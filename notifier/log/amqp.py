@@ -1,0 +1,109 @@
+"""Between AMQP messages and records: the contract that publishers rely on (design.md section 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aio_pika import DeliveryMode, Message
+from aiormq.abc import DeliveredMessage
+
+from notifier.core.record import NEVER, Draft, Record
+from notifier.errors import Rejected
+
+CHANNELS, INFO, REF, SKIP_HISTORY, TAG = (
+    "channels",
+    "notifier-info",
+    "notifier-ref",
+    "notifier-skip-history",
+    "tag-",
+)
+_PLACE = "x-stream-offset"
+
+
+def place_of(message: DeliveredMessage) -> int:
+    """The message's place in the stream; its offset is one more."""
+    headers = message.header.properties.headers or {}
+    place = headers.get(_PLACE)
+    return place if isinstance(place, int) else -1
+
+
+def key_of(message: DeliveredMessage) -> str:
+    """The routing key, which is the channel."""
+    return getattr(message.delivery, "routing_key", "") or ""
+
+
+def tag_of(message: DeliveredMessage) -> int:
+    """What an acknowledgement names."""
+    return getattr(message.delivery, "delivery_tag", 0) or 0
+
+
+def to_record(message: DeliveredMessage, offset: int) -> Record:
+    """The record in a message. Raises Rejected when a property is not what the contract says."""
+    properties = message.header.properties
+    headers: dict[str, Any] = properties.headers or {}
+    record = Record(
+        offset,
+        key_of(message),
+        message.body,
+        message_id=properties.message_id or "",
+        event=properties.message_type or "",
+    )
+    if properties.expiration:
+        record.ttl_s = _expiration(properties.expiration)
+    if len(headers) > 1:
+        _take_headers(record, headers)
+    return record
+
+
+def ref_of(message: DeliveredMessage) -> str:
+    """What a worker of ours wrote to know its own record again; empty on the records of others."""
+    headers = message.header.properties.headers or {}
+    ref = headers.get(REF, "") if len(headers) > 1 else ""
+    return ref if isinstance(ref, str) else ""
+
+
+def to_message(draft: Draft, ref: str) -> Message:
+    """A draft as a publisher would send it, with our mark on it."""
+    headers: dict[str, Any] = {REF: ref}
+    if len(draft.channels) > 1:
+        headers[CHANNELS] = " ".join(draft.channels[1:])
+    if draft.info:
+        headers[INFO] = draft.info
+    if draft.skip_history:
+        headers[SKIP_HISTORY] = "1"
+    for name, value in (draft.tags or {}).items():
+        headers[TAG + name] = value
+    return Message(
+        draft.body,
+        headers=headers,
+        message_id=draft.message_id or ref,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        content_type="application/json",
+    )
+
+
+def _take_headers(record: Record, headers: dict[str, Any]) -> None:
+    if REF in headers and headers[REF] == record.message_id:
+        record.message_id = ""  # nobody asked for this id: a worker's own append without an idempotency key
+    record.channels = _text(headers, CHANNELS)
+    record.info = _text(headers, INFO)
+    record.traceparent = _text(headers, "traceparent")
+    record.skip_history = SKIP_HISTORY in headers
+    tags = {name[len(TAG) :]: str(value) for name, value in headers.items() if name.startswith(TAG)}
+    if tags:
+        record.tags = tags
+
+
+def _text(headers: dict[str, Any], name: str) -> str:
+    value = headers.get(name, "")
+    if not isinstance(value, str):
+        raise Rejected("bad_header", f"the header {name} is not a text")
+    return value
+
+
+def _expiration(text: str) -> float:
+    try:
+        milliseconds = int(text)
+    except ValueError:
+        raise Rejected("bad_expiration", "the property expiration is not a number of milliseconds") from None
+    return milliseconds / 1000 if milliseconds >= 0 else NEVER

@@ -1,0 +1,52 @@
+"""The embedded log: inside one process, nothing to install, lost when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from notifier.core.ports import Clock, Reader
+from notifier.core.record import Draft, Record
+
+
+class MemoryLog:
+    """Appends are read back at once; nothing waits. Its epoch is new with each start, so no old position fits."""
+
+    ready = True
+    problem = ""
+    lag_s = 0.0
+    blocked = False
+
+    def __init__(self, reader: Reader, clock: Clock, new_id: Callable[[], str]) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._end = 0
+        reader.begin(0)
+        reader.named(new_id())
+        reader.caught_up()
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def stop(self) -> None:
+        """Nothing to let go of."""
+
+    async def append(self, draft: Draft) -> int:
+        self._end += 1
+        first, *others = draft.channels
+        self._reader.take(
+            Record(
+                self._end,
+                first,
+                draft.body,
+                channels=" ".join(others),
+                message_id=draft.message_id,
+                tags=draft.tags,
+                info=draft.info,
+                skip_history=draft.skip_history,
+            ),
+            self._clock.time(),
+        )
+        return self._end
+
+    async def catch_up(self) -> None:
+        """There is nothing that has not been read."""

@@ -1,0 +1,243 @@
+"""Builds everything from a configuration, starts it, drains it: the one place that knows all rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+from notifier import __version__
+from notifier.api.http import ApiEndpoint
+from notifier.auth.keys import ApiKeys
+from notifier.auth.tokens import Tokens
+from notifier.config import Config
+from notifier.console.page import Console
+from notifier.core.feed import Feed
+from notifier.core.history import History
+from notifier.core.hub import Hub
+from notifier.core.node import Node
+from notifier.core.rules import Rules
+from notifier.core.stats import Stats
+from notifier.errors import ConfigError, NotifierError
+from notifier.log.memory import MemoryLog
+from notifier.log.rabbitmq import RabbitMQLog
+from notifier.protocol.codes import SHUTDOWN
+from notifier.telemetry.health import Check, Health
+from notifier.telemetry.metrics import CONTENT_TYPE, Metrics
+from notifier.transports.gate import Gate
+from notifier.transports.sse import EventStreamEndpoint
+from notifier.transports.websocket import WebSocketEndpoint
+
+_logger = logging.getLogger(__name__)
+
+KEEPALIVE_S = 15.0  # also the deadline for a request's headers (aiohttp arms it when a connection is made)
+BACKLOG = 4096
+DRAIN_SLICE_S = 0.1
+STUCK_S = 5.0
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Server:
+    """One worker. `start`, then `drain`, then `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigError when the channel rules cannot be used. Must be called inside a running loop."""
+        self.config = config
+        self.stats = Stats()
+        clock = SystemClock()
+        loop = asyncio.get_running_loop()
+        rules = Rules(config.channels)
+        history = History(config.history.max_bytes, config.history.max_quiet_channels)
+        hub = Hub(loop.call_soon, self.stats)
+        feed = Feed(
+            rules,
+            history,
+            hub,
+            self.stats,
+            clock,
+            max_bytes=config.publications.max_bytes,
+            repeat_window=config.log.repeat_window,
+        )
+        node_id = _new_id()
+        self.log: MemoryLog | RabbitMQLog
+        if config.log.kind == "rabbitmq":
+            self.log = RabbitMQLog(config.rabbitmq, config.log, feed, self.stats, node_id)
+        else:
+            self.log = MemoryLog(feed, clock, _new_id)
+        self.node = Node(
+            node_id=node_id,
+            name=config.server.name or socket.gethostname(),
+            version=__version__,
+            rules=rules,
+            history=history,
+            hub=hub,
+            feed=feed,
+            log=self.log,
+            verifier=Tokens(config.auth),
+            clients=config.clients,
+            anonymous=config.auth.anonymous,
+            max_publication=config.publications.max_bytes,
+            stats=self.stats,
+            clock=clock,
+            new_id=_new_id,
+        )
+        self.health = Health()
+        self.health.add("log", self._check_log)
+        self.health.add("leaving", lambda: Check(not self.node.draining, "moving clients off" * self.node.draining))
+        self._runner: web.AppRunner | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self.address = ""
+
+    async def start(self) -> None:
+        """Listen, then begin to read the log: /livez answers at once, /readyz when the log has been read.
+
+        Raises ConfigError when the address cannot be listened on.
+        """
+        server = self.config.server
+        self._runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_S,
+            handler_cancellation=True,  # a stream's handler ends with its connection
+            shutdown_timeout=1.0,
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, server.host, server.port, backlog=BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ConfigError(
+                [f"server.host, server.port: cannot listen on {server.host}:{server.port}: {error.strerror}"]
+            ) from error
+        host, port = self._runner.addresses[0][:2]
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        self._ticker = asyncio.create_task(self._tick())
+        await self.log.start()
+
+    async def drain(self) -> None:
+        """Take no new clients, and move those that are here off in slices, so that they do not all arrive elsewhere at
+        the same moment."""
+        self.node.draining = True
+        sessions = list(self.node.sessions.values())
+        _logger.info("leaving", extra={"clients": len(sessions)})
+        slices = max(1, int(self.config.server.shutdown_grace / 2 / DRAIN_SLICE_S))
+        size = max(100, -(-len(sessions) // slices))
+        for start in range(0, len(sessions), size):
+            self.node.disconnect_all(SHUTDOWN, sessions[start : start + size])
+            await asyncio.sleep(DRAIN_SLICE_S)
+        self.node.disconnect_all(SHUTDOWN, self.node.sessions.values())
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        if self._ticker:
+            self._ticker.cancel()
+        await self.log.stop()
+        if self._runner:
+            await self._runner.cleanup()
+
+    def _application(self) -> web.Application:
+        config = self.config
+        gate = Gate(config.server)
+        keys = ApiKeys(config.api.keys)
+        application = web.Application(client_max_size=config.api.max_body)
+        route = application.router
+        route.add_get("/connection/websocket", WebSocketEndpoint(self.node, gate).handle)
+        events = EventStreamEndpoint(self.node, gate, config.auth, keys)
+        route.add_get("/sse", events.handle)
+        route.add_options("/sse", events.preflight)
+        api = ApiEndpoint(self.node, keys, config.api.max_body, config.api.max_batch)
+        route.add_route("*", "/api", api.handle)
+        route.add_route("*", "/api/{method}", api.handle)
+        route.add_get("/livez", self._livez)
+        route.add_get("/readyz", self._readyz)
+        if config.server.metrics:
+            self._metrics = Metrics(self.node)
+            route.add_get("/metrics", self._serve_metrics)
+        if config.server.console:
+            console = Console(config)
+            route.add_get("/", console.handle)
+        return application
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        """The loop answers, so the process is alive; nothing else counts."""
+        return web.Response(body=b'{"status":"alive"}', content_type="application/json")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        ready, body = self.health.report()
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
+
+    async def _serve_metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    def _check_log(self) -> Check:
+        if self.log.problem:
+            return Check(False, self.log.problem)
+        if not self.log.ready:
+            return Check(False, "reading the log")
+        return Check(True)
+
+    async def _tick(self) -> None:
+        """Once a second, on the second; how late it comes is the loop's lag."""
+        due = time.monotonic() + 1
+        while True:
+            await asyncio.sleep(max(0, due - time.monotonic()))
+            self.stats.loop_lag.observe(max(0, time.monotonic() - due))
+            due = max(due + 1, time.monotonic())
+            try:
+                self.node.tick()
+            except Exception:
+                _logger.exception("the node's tick failed")
+
+
+async def serve(config: Config, announce: Callable[[Server], None]) -> None:
+    """Run a worker until it is asked to end: the first signal drains it, a second one ends it at once.
+
+    Raises NotifierError when it cannot start.
+    """
+    server = Server(config)
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, None)
+    try:
+        await server.start()
+        announce(server)
+        await signals.get()
+        await _until_asked_again(server.drain(), signals, config.server.shutdown_grace)
+    finally:
+        with contextlib.suppress(NotifierError):
+            await _until_asked_again(server.stop(), signals, config.server.shutdown_grace)
+
+
+async def _until_asked_again(work: object, signals: asyncio.Queue[None], deadline_s: float) -> None:
+    """Do the work, but no longer than until the next signal or the deadline."""
+    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    asked = asyncio.ensure_future(signals.get())
+    await asyncio.wait({task, asked}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+    for pending in (task, asked):
+        pending.cancel()
+    await asyncio.gather(task, asked, return_exceptions=True)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
