@@ -266,13 +266,17 @@ def check(config: Config) -> list[str]:
         for index, key in enumerate(config.auth.hmac_keys)
         if len(key.encode()) < 32
     ]
-    for key, value in (
-        ("clients.ping_interval", config.clients.ping_interval),
-        ("clients.pong_timeout", config.clients.pong_timeout),
-        ("clients.connect_timeout", config.clients.connect_timeout),
-    ):
-        if value < 1 or not value.is_integer():
-            problems.append(f"{key}: {value:g}s; must be whole seconds, at least 1s")
+    whole = {
+        "clients.ping_interval": config.clients.ping_interval,
+        "clients.pong_timeout": config.clients.pong_timeout,
+        "clients.connect_timeout": config.clients.connect_timeout,
+        "clients.sse_heartbeat": config.clients.sse_heartbeat,
+    }
+    problems += [
+        f"{key}: {value:g}s; must be whole seconds, at least 1s"
+        for key, value in whole.items()
+        if value < 1 or not value.is_integer()
+    ]
     if config.clients.pong_timeout >= config.clients.ping_interval:
         problems.append("clients.pong_timeout: must be shorter than clients.ping_interval")
     if not config.rabbitmq.url.startswith(("amqp://", "amqps://")):

@@ -81,7 +81,7 @@ class Server:
         if config.log.kind == "rabbitmq":
             self.log = RabbitMQLog(config.rabbitmq, config.log, feed, self.stats, node_id)
         else:
-            self.log = MemoryLog(feed, clock, _new_id)
+            self.log = MemoryLog(feed, clock, _new_id()[:8])
         self.node = Node(
             node_id=node_id,
             name=config.server.name or socket.gethostname(),

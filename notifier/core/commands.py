@@ -21,6 +21,7 @@ from notifier.errors import Rejected, TokenError, TokenExpired, Unavailable
 from notifier.protocol import codes
 from notifier.protocol.codes import CommandFailed, ConnectionEnded, bad_command, bad_request
 from notifier.protocol.messages import (
+    EMPTY,
     ClientInfo,
     Command,
     ConnectRequest,
@@ -278,7 +279,8 @@ async def _publish(session: Session, request: PublishRequest) -> Empty:
 
 
 def _info(session: Session) -> str:
-    info = ClientInfo(session.identity.user, session.client_id, msgspec.Raw(session.identity.info))
+    own = msgspec.Raw(session.identity.info) if session.identity.info else EMPTY
+    info = ClientInfo(session.identity.user, session.client_id, own)
     return msgspec.json.encode(info).decode()
 
 

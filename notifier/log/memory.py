@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from notifier.core.ports import Clock, Reader
 from notifier.core.record import Draft, Record
 
 
 class MemoryLog:
-    """Appends are read back at once; nothing waits. Its epoch is new with each start, so no old position fits."""
+    """Appends are read back at once; nothing waits. The epoch must be new with each start."""
 
     ready = True
     problem = ""
     lag_s = 0.0
     blocked = False
 
-    def __init__(self, reader: Reader, clock: Clock, new_id: Callable[[], str]) -> None:
+    def __init__(self, reader: Reader, clock: Clock, epoch: str) -> None:
         self._reader = reader
         self._clock = clock
         self._end = 0
         reader.begin(0)
-        reader.named(new_id())
+        reader.named(epoch)
         reader.caught_up()
 
     async def start(self) -> None:
