@@ -382,8 +382,8 @@ def _decode_table(value: Any, kind: type[Struct], path: str, problems: list[str]
     fields = {f.name: f for f in msgspec.structs.fields(kind)}
     before = len(problems)
     prefix = f"{path}." if path else ""
-    for name in value.keys() - fields.keys():
-        problems.append(f"{prefix}{name}: unknown key; known here: {', '.join(fields)}")
+    known = ", ".join(fields)
+    problems += [f"{prefix}{name}: unknown key; known here: {known}" for name in sorted(value.keys() - fields.keys())]
     problems += [f"{prefix}{f.name}: missing" for f in fields.values() if f.required and f.name not in value]
     decoded = {
         name: _decode(value[name], fields[name].type, f"{prefix}{name}", problems) for name in fields if name in value

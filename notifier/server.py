@@ -21,12 +21,7 @@ from notifier.auth.keys import ApiKeys
 from notifier.auth.tokens import Tokens
 from notifier.config import Config
 from notifier.console.page import Console
-from notifier.core.feed import Feed
-from notifier.core.history import History
-from notifier.core.hub import Hub
 from notifier.core.node import Node
-from notifier.core.rules import Rules
-from notifier.core.stats import Stats
 from notifier.errors import ConfigError, NotifierError
 from notifier.log.memory import MemoryLog
 from notifier.log.rabbitmq import RabbitMQLog
@@ -61,44 +56,28 @@ class Server:
     def __init__(self, config: Config) -> None:
         """Raises ConfigError when the channel rules cannot be used. Must be called inside a running loop."""
         self.config = config
-        self.stats = Stats()
         clock = SystemClock()
-        loop = asyncio.get_running_loop()
-        rules = Rules(config.channels)
-        history = History(config.history.max_bytes, config.history.max_quiet_channels)
-        hub = Hub(loop.call_soon, self.stats)
-        feed = Feed(
-            rules,
-            history,
-            hub,
-            self.stats,
-            clock,
-            max_bytes=config.publications.max_bytes,
-            repeat_window=config.log.repeat_window,
-        )
-        node_id = _new_id()
-        self.log: MemoryLog | RabbitMQLog
-        if config.log.kind == "rabbitmq":
-            self.log = RabbitMQLog(config.rabbitmq, config.log, feed, self.stats, node_id)
-        else:
-            self.log = MemoryLog(feed, clock, _new_id()[:8])
         self.node = Node(
-            node_id=node_id,
             name=config.server.name or socket.gethostname(),
             version=__version__,
-            rules=rules,
-            history=history,
-            hub=hub,
-            feed=feed,
-            log=self.log,
-            verifier=Tokens(config.auth),
+            channels=config.channels,
+            history=config.history,
             clients=config.clients,
+            publications=config.publications,
+            repeat_window=config.log.repeat_window,
             anonymous=config.auth.anonymous,
-            max_publication=config.publications.max_bytes,
-            stats=self.stats,
+            verifier=Tokens(config.auth),
             clock=clock,
+            defer=asyncio.get_running_loop().call_soon,
             new_id=_new_id,
         )
+        node = self.node
+        self.log: MemoryLog | RabbitMQLog
+        if config.log.kind == "rabbitmq":
+            self.log = RabbitMQLog(config.rabbitmq, config.log, node.feed, node.stats, node.node_id)
+        else:
+            self.log = MemoryLog(node.feed, clock, _new_id()[:8])
+        node.log = self.log
         self.health = Health()
         self.health.add("log", self._check_log)
         self.health.add("leaving", lambda: Check(not self.node.draining, "moving clients off" * self.node.draining))
@@ -201,7 +180,7 @@ class Server:
         due = time.monotonic() + 1
         while True:
             await asyncio.sleep(max(0, due - time.monotonic()))
-            self.stats.loop_lag.observe(max(0, time.monotonic() - due))
+            self.node.stats.loop_lag.observe(max(0, time.monotonic() - due))
             due = max(due + 1, time.monotonic())
             try:
                 self.node.tick()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from notifier.config import Clients
-from notifier.core import channel as channels
+from notifier.config import ChannelRule, Clients, HistorySection, Publications
 from notifier.core.agenda import Agenda
 from notifier.core.feed import Feed
 from notifier.core.history import History, Verdict
@@ -35,40 +34,52 @@ class Appended(Struct, frozen=True):
 
 
 class Node:
-    """Everything a session needs. `log` and `verifier` are the outside world, as ports."""
+    """Everything a session needs, made from its sections of the configuration. The outside world comes as ports.
+
+    `defer` calls a function at the end of the loop's tick; `new_id` makes ids that nobody can guess. The log is given
+    afterwards, since it reads into `feed`.
+    """
+
+    log: Log
 
     def __init__(
         self,
         *,
-        node_id: str,
         name: str,
         version: str,
-        rules: Rules,
-        history: History,
-        hub: Hub,
-        feed: Feed,
-        log: Log,
-        verifier: Verifier,
+        channels: Sequence[ChannelRule],
+        history: HistorySection,
         clients: Clients,
+        publications: Publications,
+        repeat_window: int,
         anonymous: bool,
-        max_publication: int,
-        stats: Stats,
+        verifier: Verifier,
         clock: Clock,
+        defer: Callable[[Callable[[], None]], object],
         new_id: Callable[[], str],
     ) -> None:
-        self.node_id = node_id
+        """Raises ConfigError when the channel rules cannot be used."""
+        self.node_id = new_id()
         self.name = name
         self.version = version
-        self.rules = rules
-        self.history = history
-        self.hub = hub
-        self.feed = feed
-        self.log = log
-        self.verifier = verifier
+        self.stats = Stats()
+        self.rules = Rules(channels)
+        self.history = History(history.max_bytes, history.max_quiet_channels)
+        self.hub = Hub(defer, self.stats)
+        self.max_publication = publications.max_bytes
+        self.feed = Feed(
+            self.rules,
+            self.history,
+            self.hub,
+            self.stats,
+            clock,
+            max_bytes=publications.max_bytes,
+            repeat_window=repeat_window,
+        )
+        self.feed.on_reset = self._reset
         self.limits = clients
         self.anonymous = anonymous
-        self.max_publication = max_publication
-        self.stats = stats
+        self.verifier = verifier
         self.clock = clock
         self.new_id = new_id
         self.draining = False
@@ -79,7 +90,6 @@ class Node:
         self._pongs: Agenda[Session] = Agenda(now)
         self._waiting: Agenda[Session] = Agenda(now)
         self._expiries: Agenda[Session] = Agenda(now)
-        feed.on_reset = self._reset
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -166,12 +176,6 @@ class Node:
             return compact(data)
         except ValueError as error:
             raise Rejected("not_json", str(error)) from error
-
-    def rule_of(self, channel: str) -> Rule | None:
-        """The rule of a channel. Raises Rejected when it cannot be a channel's name."""
-        if problem := channels.problem_with(channel):
-            raise Rejected("bad_channel", problem)
-        return self.rules.find(channel)
 
     async def publish(self, draft: Draft) -> list[Appended]:
         """Append the publication, wait until this worker has read it back, and say where it stands on each channel.

@@ -1,0 +1,1 @@
+"""Tests of our parts against real servers."""

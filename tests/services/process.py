@@ -1,0 +1,113 @@
+"""One server process with all that it starts: signalled, waited for and cleaned up by process id."""
+
+import atexit
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .deadline import SECOND, wait_until
+
+
+class Process:
+    """A child process, its output in a file, and its descendants.
+
+    Signals go to the whole tree of descendants and not to a process group, because helpers leave the group: Erlang's
+    ``erl_child_setup`` and its ports each make a session of their own.
+    """
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], folder: Path, log: Path) -> None:
+        self.name = Path(argv[0]).name
+        self.log = log
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C at the terminal is for the tests, not for their servers
+            )
+        atexit.register(self.kill)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._child.poll() is None
+
+    def freeze(self) -> None:
+        """Stop it where it stands. Its connections stay open, the kernel still accepts new ones into the backlog."""
+        self._signal_tree(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_tree(signal.SIGCONT)
+
+    def terminate(self, deadline_s: float = 30 * SECOND) -> None:
+        """Ask it to end, and wait; what has not ended by the deadline is killed. Thaws it first."""
+        if self.alive:
+            self.thaw()
+            tree = self._tree()
+            self._child.terminate()
+            try:
+                self._child.wait(deadline_s)
+            except subprocess.TimeoutExpired:
+                pass
+            self._end(tree)
+        atexit.unregister(self.kill)
+
+    def kill(self) -> None:
+        """End it and its helpers at once, as a power cut would; returns when they are gone."""
+        if self.alive:
+            self._child.send_signal(signal.SIGSTOP)  # so that it starts nothing more while we look
+            self._end(self._tree())
+        atexit.unregister(self.kill)
+
+    def _end(self, tree: list[int]) -> None:
+        for pid in tree:
+            _send(pid, signal.SIGKILL)
+        self._child.wait()
+        wait_until(lambda: not any(map(_running, tree)))
+
+    def _signal_tree(self, number: signal.Signals) -> None:
+        for pid in self._tree():
+            _send(pid, number)
+
+    def _tree(self) -> list[int]:
+        """The process and its descendants, parents first. Empty when it has ended."""
+        if not self.alive:
+            return []
+        children: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and (stat := _stat(int(entry.name))):
+                children.setdefault(int(stat[1]), []).append(int(entry.name))
+        tree = [self.pid]
+        for pid in tree:
+            tree.extend(children.get(pid, ()))
+        return tree
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and so on of a process (proc(5)); empty when there is none."""
+    try:
+        # The command's name stands in brackets and may itself contain spaces and brackets.
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _running(pid: int) -> bool:
+    """A zombie has ended: once its parent has gone, collecting it is the business of the machine's init."""
+    stat = _stat(pid)
+    return bool(stat) and stat[0] not in "ZX"
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
