@@ -198,6 +198,7 @@ class Reply(Struct, omit_defaults=True):
     publish: Empty | None = None
     history: HistoryResult | None = None
     refresh: RefreshResult | None = None
+    sub_refresh: RefreshResult | None = None
     push: Push | None = None
 
 
