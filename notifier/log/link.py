@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,10 @@ _logger = logging.getLogger(__name__)
 FIRST_DELAY_S, LONGEST_DELAY_S, REFUSED_DELAY_S = 1.0, 4.0, 5.0
 
 LOST = (*CONNECTION_EXCEPTIONS, TimeoutError)
+
+
+class Lost(ConnectionError):
+    """What a connection was needed for is of no use any more; it is to be made again. The text says why."""
 
 
 class Link:
@@ -123,6 +128,8 @@ class Link:
 def describe(error: BaseException) -> str:
     """What happened, for people. Never the broker's URL: it holds a password."""
     match error:
+        case Lost():
+            return str(error)
         case AuthenticationError() | ProbableAuthenticationError():
             return "the broker refused the credentials"
         case DeliveryError():
@@ -131,7 +138,7 @@ def describe(error: BaseException) -> str:
             return f"the broker said: {error.args[-1]}" if error.args else "the broker closed the connection"
         case TimeoutError():
             return "the broker did not answer in time"
-        case ConnectionRefusedError():
+        case OSError() if error.errno == errno.ECONNREFUSED:
             return "the broker refused the connection"
         case OSError() if error.strerror:
             return f"the broker cannot be reached: {error.strerror}"

@@ -7,6 +7,8 @@ ones repeat the name. And they say up to where rejected records have been copied
 
 from __future__ import annotations
 
+import uuid
+
 import msgspec
 from msgspec import Struct
 
@@ -17,17 +19,24 @@ CHANNEL = "$notifier.marker"
 
 class Marker(Struct, omit_defaults=True):
     """`epoch` is the log's name, or with `proposal` the name it should get if it has none. `time` is wall time in
-    seconds. `copied` is the offset up to which rejected records have been copied."""
+    seconds. `seen` is the offset up to which the writer had read. `copied` is the offset up to which rejected records
+    have been copied."""
 
     node: str
     time: float
     epoch: str
     proposal: bool = False
+    seen: int = 0
     copied: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Marker).decode
+
+
+def new_epoch() -> str:
+    """A name that no log has had."""
+    return uuid.uuid4().hex[:12]
 
 
 def encode(marker: Marker) -> bytes:
@@ -52,8 +61,12 @@ class Naming:
         self._proposed = ""
         self.epoch = ""
 
-    def read(self, marker: Marker) -> None:
+    def read(self, marker: Marker, offset: int) -> None:
+        """The marker that stands at this offset."""
         if self.epoch:
+            return
+        if marker.seen >= offset:
+            # Nobody has read further than where it writes: the writer did not know yet that the log was made anew.
             return
         if not marker.proposal:
             self.epoch = marker.epoch

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 
 from aio_pika.abc import AbstractConnection, AbstractExchange
 
@@ -17,7 +16,6 @@ from notifier.core.stats import Stats
 from notifier.errors import Unavailable
 from notifier.log import amqp, markers, topology
 from notifier.log.link import LOST, Link, describe
-from notifier.log.markers import Marker
 from notifier.log.rejects import Rejects
 from notifier.log.tail import Tail
 
@@ -39,6 +37,7 @@ class RabbitMQLog:
             section,
             reader,
             stats,
+            on_begin=self._rejects.begin,
             on_marker=lambda marker: self._rejects.done(marker.copied),
             on_rejected=self._rejects.note,
             on_own=self._read_back,
@@ -48,7 +47,6 @@ class RabbitMQLog:
         self._exchange: AbstractExchange | None = None
         self._appends: dict[str, tuple[asyncio.Future[int], float]] = {}
         self._last_ref = 0
-        self._proposal = uuid.uuid4().hex[:12]
         self._caught_up = asyncio.Event()
         self._marker_read_at = time.monotonic()
         self._marker_confirmed_at = 0.0
@@ -148,6 +146,8 @@ class RabbitMQLog:
         self._marker_read_at = time.monotonic()
         if self._tail.settle():
             self._caught_up.set()
+        else:
+            self._caught_up.clear()
         if not future.done():
             future.set_result(offset)
 
@@ -214,10 +214,7 @@ class RabbitMQLog:
             del self._appends[ref]
 
     def _marker(self) -> Draft:
-        epoch = self._tail.epoch if self.ready else ""
-        marker = Marker(
-            self._node_id, time.time(), epoch or self._proposal, proposal=not epoch, copied=self._rejects.copied
-        )
+        marker = self._tail.marker(self._node_id, self._rejects.copied)
         return Draft([markers.CHANNEL], markers.encode(marker))
 
     async def _ensure_topology(self, connection: AbstractConnection) -> None:

@@ -48,8 +48,8 @@ class Rejects:
         while self._pending and self._pending[0][0] <= self.copied:
             self._pending.popleft()
 
-    def clear(self) -> None:
-        """The log was made anew: its offsets begin again."""
+    def begin(self) -> None:
+        """The log is read anew; if it is another one, its offsets begin again."""
         self._pending.clear()
         self.copied = 0
 

@@ -11,12 +11,14 @@ from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from notifier.config import RabbitMQ
 from notifier.errors import WorkRefused
+from notifier.log.link import Lost
 
 MAX_REJECTED = 100_000
 
 
 async def ensure(channel: AbstractChannel, section: RabbitMQ) -> None:
-    """Declare everything, or only check it where the configuration says so. Raises WorkRefused with what differs.
+    """Declare everything, or only check it where the configuration says so. Raises WorkRefused with what differs, or
+    Lost when the stream is there and will be available later.
 
     The channel is closed by the broker when something is refused.
     """
@@ -27,6 +29,8 @@ async def ensure(channel: AbstractChannel, section: RabbitMQ) -> None:
             f"the broker has it declared differently: {_text(error)}; rabbitmq.declare = false takes it as it is"
         ) from error
     except ChannelNotFoundEntity as error:
+        if "down or inaccessible" in _text(error):
+            raise Lost("the stream is not available on the broker: its node is down or still starting") from error
         raise WorkRefused(f"missing on the broker, and rabbitmq.declare is false: {_text(error)}") from error
 
 

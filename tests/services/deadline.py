@@ -9,9 +9,10 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
+Retry = tuple[type[Exception], ...]
 
 SECOND = float(os.environ.get("TEST_TIME_FACTOR", "1"))
 """Write ``5 * SECOND`` for every deadline, never a bare number."""
@@ -19,10 +20,14 @@ SECOND = float(os.environ.get("TEST_TIME_FACTOR", "1"))
 POLL_S = 0.01
 
 
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], deadline_s: float = ..., retry: Retry = ...) -> T: ...
+@overload
+async def eventually(check: Callable[[], T], deadline_s: float = ..., retry: Retry = ...) -> T: ...
 async def eventually(
     check: Callable[[], T | Awaitable[T]],
     deadline_s: float = 10 * SECOND,
-    retry: tuple[type[Exception], ...] = (AssertionError,),
+    retry: Retry = (AssertionError,),
 ) -> T:
     """Ask `check` until its answer is true and return that answer.
 
@@ -54,7 +59,7 @@ async def eventually(
 def wait_until(
     check: Callable[[], T],
     deadline_s: float = 10 * SECOND,
-    retry: tuple[type[Exception], ...] = (AssertionError,),
+    retry: Retry = (AssertionError,),
 ) -> T:
     """The same for code without an event loop. Does not cut off a check that hangs."""
     ends = time.monotonic() + deadline_s

@@ -1,11 +1,13 @@
 """One server process with all that it starts: signalled, waited for and cleaned up by process id."""
 
 import atexit
+import contextlib
 import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .deadline import SECOND, wait_until
 
@@ -53,10 +55,8 @@ class Process:
             self.thaw()
             tree = self._tree()
             self._child.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(deadline_s)
-            except subprocess.TimeoutExpired:
-                pass
             self._end(tree)
         atexit.unregister(self.kill)
 
@@ -67,7 +67,7 @@ class Process:
             self._end(self._tree())
         atexit.unregister(self.kill)
 
-    def _end(self, tree: list[int]) -> None:
+    def _end(self, tree: list["Pid"]) -> None:
         for pid in tree:
             _send(pid, signal.SIGKILL)
         self._child.wait()
@@ -77,37 +77,51 @@ class Process:
         for pid in self._tree():
             _send(pid, number)
 
-    def _tree(self) -> list[int]:
+    def _tree(self) -> list["Pid"]:
         """The process and its descendants, parents first. Empty when it has ended."""
         if not self.alive:
             return []
-        children: dict[int, list[int]] = {}
+        children: dict[int, list[Pid]] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and (stat := _stat(int(entry.name))):
-                children.setdefault(int(stat[1]), []).append(int(entry.name))
-        tree = [self.pid]
+                children.setdefault(stat.parent, []).append(stat.pid)
+        own = _stat(self.pid)
+        tree = [own.pid] if own else []
         for pid in tree:
-            tree.extend(children.get(pid, ()))
+            tree.extend(children.get(pid.number, ()))
         return tree
 
 
-def _stat(pid: int) -> list[str]:
-    """State, parent and so on of a process (proc(5)); empty when there is none."""
+class Pid(NamedTuple):
+    """A process id with the time of its start: the number alone may belong to somebody else a moment later."""
+
+    number: int
+    started: str
+
+
+class _Stat(NamedTuple):
+    pid: Pid
+    state: str
+    parent: int
+
+
+def _stat(number: int) -> _Stat | None:
     try:
-        # The command's name stands in brackets and may itself contain spaces and brackets.
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        text = (Path("/proc") / str(number) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return []
+        return None
+    # proc(5): the command's name stands in brackets and may itself contain spaces and brackets.
+    fields = text.rpartition(")")[2].split()
+    return _Stat(Pid(number, fields[19]), fields[0], int(fields[1]))
 
 
-def _running(pid: int) -> bool:
+def _running(pid: Pid) -> bool:
     """A zombie has ended: once its parent has gone, collecting it is the business of the machine's init."""
-    stat = _stat(pid)
-    return bool(stat) and stat[0] not in "ZX"
+    stat = _stat(pid.number)
+    return stat is not None and stat.pid == pid and stat.state not in "ZX"
 
 
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
+def _send(pid: Pid, number: signal.Signals) -> None:
+    if _running(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid.number, number)

@@ -401,9 +401,9 @@ async def test_an_expired_connection_ends_after_the_grace_and_a_refreshed_one_do
 
 
 async def test_what_a_refreshed_token_no_longer_allows_ends(node: Node) -> None:
-    node.rules._all[0] = make_node(
-        [ChannelRule(match="user.*", history=KEPT, subscribe=["role:support"])]
-    ).rules._all[0]
+    node.rules._all[0] = make_node([ChannelRule(match="user.*", history=KEPT, subscribe=["role:support"])]).rules._all[
+        0
+    ]
     client = await connected(node, token("ann", roles=["support"]))
     await client.send({"id": 2, "subscribe": {"channel": "user.bob"}})
     messages = await client.send({"id": 3, "refresh": {"token": token("ann")}})
@@ -438,7 +438,9 @@ async def test_after_the_reply_to_unsubscribe_nothing_of_the_channel_comes(node:
 async def test_a_publication_of_a_client_carries_who_made_it(node: Node, ticks: Ticks) -> None:
     publisher, reader = await connected(node, token("ann", info={"name": "Ann"})), await connected(node)
     await reader.send({"id": 2, "subscribe": {"channel": "a"}})
-    assert await publisher.send({"id": 2, "publish": {"channel": "a", "data": {"x": [1]}}}) == [{"id": 2, "publish": {}}]
+    assert await publisher.send({"id": 2, "publish": {"channel": "a", "data": {"x": [1]}}}) == [
+        {"id": 2, "publish": {}}
+    ]
     ticks.end()
     [message] = reader.connection.take_messages()
     assert message["push"]["pub"] == {
@@ -464,7 +466,7 @@ async def test_a_refused_publish_is_an_error(node: Node, request_: dict[str, Any
 
 
 async def test_publishing_while_the_log_is_away_is_a_temporary_error(node: Node) -> None:
-    async def append(_draft: Draft) -> int:
+    async def append(draft: Draft) -> int:
         raise Unavailable("away")
 
     node.log.append = append  # type: ignore[method-assign]

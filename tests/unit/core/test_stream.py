@@ -22,14 +22,15 @@ def rules_of(node: Node, *channels: str) -> dict[str, Rule]:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "e:", ":5", "e:-1", "e:5.", "e:5.x", "e:5\n", "a:b:5", "e:99999999999999999999", "é:5", "e:5.9999"]
+    "text",
+    ["", "x", "e:", ":5", "e:-1", "e:5.", "e:5.x", "e:5\n", "a:b:5", "e:99999999999999999999", "é:5", "e:5.9999"],
 )
 def test_what_is_no_cursor_is_none(text: str) -> None:
     assert parse_cursor(text) is None
 
 
 @given(st.from_regex(r"[a-z0-9-]{1,36}", fullmatch=True), st.integers(1, 2**62), st.integers(0, 99), st.booleans())
-def test_every_cursor_that_is_sent_can_be_read(epoch: str, offset: int, index: int, last: bool) -> None:  # noqa: FBT001
+def test_every_cursor_that_is_sent_can_be_read(epoch: str, offset: int, index: int, last: bool) -> None:
     sent = cursor(epoch, Publication("a", offset, b"1", index=index, last=last))
     assert parse_cursor(sent) == Cursor(epoch, offset, -1 if last else index)
 
@@ -38,7 +39,9 @@ def test_every_cursor_that_is_sent_can_be_read(epoch: str, offset: int, index: i
     st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True), min_size=1, max_size=8),
     st.data(),
 )
-async def test_a_stream_cut_anywhere_resumes_with_exactly_the_rest(records: list[list[str]], data: st.DataObject) -> None:
+async def test_a_stream_cut_anywhere_resumes_with_exactly_the_rest(
+    records: list[list[str]], data: st.DataObject
+) -> None:
     """Also between two publications of one record."""
     node = make_node()
     rules = rules_of(node, "a", "b")

@@ -30,7 +30,7 @@ def test_any_text_is_commands_or_the_end_of_the_connection(text: str) -> None:
     try:
         codec_json.commands(text)
     except ConnectionEnded as error:
-        assert error.disconnect.code == 3501  # noqa: PT017 - either way is right, but no third one
+        assert error.disconnect.code == 3501
         assert 0 < len(error.disconnect.reason.encode()) <= 123 or not error.disconnect.reason.isascii()
 
 
@@ -80,4 +80,8 @@ def test_a_publication_has_what_it_has() -> None:
 
 
 def test_an_envelope_names_the_channel() -> None:
-    assert json.loads(codec_json.envelope(Publication('a"b', 7, b"[1]"))) == {"channel": 'a"b', "data": [1], "offset": 7}
+    assert json.loads(codec_json.envelope(Publication('a"b', 7, b"[1]"))) == {
+        "channel": 'a"b',
+        "data": [1],
+        "offset": 7,
+    }
