@@ -6,6 +6,7 @@ is allowed. Reading it does nothing else.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -288,7 +289,10 @@ def check(config: Config) -> list[str]:
 
 def is_loopback(host: str) -> bool:
     """Whether an address to listen on can be reached from this machine only."""
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_origins(origins: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from notifier.auth.keys import ApiKeys
 from notifier.core.node import Node
 from notifier.errors import Unavailable
 from notifier.protocol import codes
-from notifier.protocol.codec_json import encode
+from notifier.protocol.codec_json import DECODE_ERRORS, encode, what_was_wrong
 from notifier.protocol.codes import CommandFailed, Error
 from notifier.protocol.messages import EMPTY
 
@@ -65,8 +65,8 @@ class ApiEndpoint:
         if not name:
             try:
                 call = msgspec.json.decode(body, type=Call)
-            except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-                return _problem(HTTPStatus.BAD_REQUEST, str(error).replace("`", ""))
+            except DECODE_ERRORS as error:
+                return _problem(HTTPStatus.BAD_REQUEST, what_was_wrong(error))
             name, body = call.method, bytes(call.params)
         as_status = request.headers.get("X-Centrifugo-Error-Mode") == "transport"
         return await self._call(name, body, as_status=as_status)

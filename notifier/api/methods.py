@@ -20,6 +20,7 @@ from notifier.core.record import Draft
 from notifier.core.rules import Rule
 from notifier.errors import Rejected
 from notifier.protocol import codes
+from notifier.protocol.codec_json import DECODE_ERRORS, what_was_wrong
 from notifier.protocol.codes import CommandFailed, Error, bad_request
 from notifier.protocol.messages import EMPTY, HistoryRequest, HistoryResult
 
@@ -258,5 +259,5 @@ def decode(method: Method, body: bytes) -> Any:
     """The request in a body; an empty body is an empty request. Raises CommandFailed."""
     try:
         return msgspec.json.decode(body or b"{}", type=method.request)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise bad_request(str(error).replace("`", "")) from error
+    except DECODE_ERRORS as error:
+        raise bad_request(what_was_wrong(error)) from error

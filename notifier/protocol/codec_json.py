@@ -39,7 +39,7 @@ def commands(text: str) -> list[Command]:
     try:
         return [_decode_command(line) for line in lines]
     except DECODE_ERRORS as error:
-        raise bad_command(_what_was_wrong(error)) from error
+        raise bad_command(what_was_wrong(error)) from error
 
 
 def reply(message: Reply) -> bytes:
@@ -83,14 +83,15 @@ def compact(data: bytes) -> bytes:
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     except msgspec.MsgspecError as error:
-        raise ValueError(_what_was_wrong(error)) from error
+        raise ValueError(what_was_wrong(error)) from error
     if b"\n" in data or b"\r" in data:
         # Between tokens only: the decoder refuses control characters inside strings.
         data = data.replace(b"\r", b" ").replace(b"\n", b" ")
     return data
 
 
-def _what_was_wrong(error: BaseException) -> str:
+def what_was_wrong(error: BaseException) -> str:
+    """For people, what one of DECODE_ERRORS says."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, UnicodeError):

@@ -11,6 +11,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from tests.conftest import need
 from tests.services.deadline import SECOND, eventually
 from tests.services.ports import LOCALHOST
 from tests.services.rabbitmq import RabbitMQ
@@ -106,6 +107,7 @@ def test_rabbitmqctl_speaks_to_the_private_broker(rabbitmq: RabbitMQ) -> None:
 
 
 def test_a_plugin_listens_on_its_own_port_and_nothing_outlives_the_end() -> None:
+    need(RabbitMQ)
     with RabbitMQ(plugins=["rabbitmq_stream"]) as broker:
         socket.create_connection((LOCALHOST, broker.port_of("rabbitmq_stream"))).close()
         folder = broker.folder
