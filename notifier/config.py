@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import textwrap
 import tomllib
 import types
 import typing
@@ -285,6 +286,71 @@ def check(config: Config) -> list[str]:
     problems += _check_origins(config.server.allowed_origins)
     problems += _check_development_secrets(config)
     return problems
+
+
+def reference() -> str:
+    """A configuration file that shows every key with its description and its default."""
+    lines = [
+        "# Every key with its default. Each one can also be a variable: NOTIFIER_SECTION__KEY.",
+        "# `notifier check --config FILE` says what is wrong with a file, and where.",
+    ]
+    for section in msgspec.structs.fields(Config):
+        if isinstance(section.type, type) and issubclass(section.type, Struct):
+            lines += ["", f"# {section.type.__doc__}", f"[{section.name}]"]
+            lines += _reference_of(section.type)
+    return "\n".join(lines) + "\n" + _REFERENCE_CHANNELS
+
+
+_REFERENCE_CHANNELS = """
+# What channels keep, and who may use them. The first rule that matches wins; without a rule nobody may do anything.
+# match:     RabbitMQ's topic patterns: * is one word, # any number of words.
+# history:   at most `size` publications, none older than `ttl`; without it nothing is kept or recovered.
+# subscribe, publish: any of "anyone", "authenticated", "token" (a token for this channel), "role:NAME",
+#            or a pattern with a claim of the connection's token, such as "user.{sub}".
+
+[[channels]]
+match = "user.*"
+history = { size = 100, ttl = "24h" }
+subscribe = ["user.{sub}", "role:support"]
+publish = ["role:service"]
+
+[[channels]]
+match = "news.#"
+history = { size = 20, ttl = "1h" }
+subscribe = ["anyone"]
+"""
+
+
+def _reference_of(section: type[Struct]) -> list[str]:
+    lines = []
+    for entry in msgspec.structs.fields(section):
+        default = entry.default if entry.default is not msgspec.NODEFAULT else []
+        meta = typing.get_args(entry.type)[-1]
+        lines += ["", *textwrap.wrap(meta.description, 110, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"{entry.name} = {_as_toml(default)}")
+    return lines
+
+
+def _as_toml(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case Duration():
+            return f'"{_in_units(value, Duration.UNITS)}"'
+        case Size():
+            return f'"{_in_units(value, Size.UNITS)}"'
+        case str():
+            return f'"{value}"'
+        case _:
+            return str(value)
+
+
+def _in_units(value: float, units: Mapping[str, float]) -> str:
+    """The number in the largest unit that leaves no fraction."""
+    unit, factor = max(
+        ((unit, factor) for unit, factor in units.items() if value % factor == 0), key=lambda pair: pair[1]
+    )
+    return f"{value / factor:g}{unit}"
 
 
 def is_loopback(host: str) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 from typing import Any
-
-import msgspec
 
 from notifier.config import LoggingSection
 
@@ -28,7 +27,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = _short(self.formatException(record.exc_info), 10 * MAX_FIELD_CHARS)
-        return msgspec.json.encode(entry, enc_hook=str).decode()
+        return json.dumps(entry, default=str)  # ASCII only, so that nothing in it can look like a line's end
 
 
 class TextFormatter(logging.Formatter):
