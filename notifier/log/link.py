@@ -7,6 +7,7 @@ import errno
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
@@ -18,7 +19,6 @@ from aio_pika.exceptions import (
     DeliveryError,
     ProbableAuthenticationError,
 )
-from yarl import URL
 
 from notifier.config import RabbitMQ
 from notifier.core.stats import Stats
@@ -121,8 +121,8 @@ class Link:
 
     @property
     def _address(self) -> str:
-        url = URL(str.__str__(self._section.url))
-        return f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
+        url = urlsplit(str.__str__(self._section.url))
+        return f"{url.hostname}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
 
 
 def describe(error: BaseException) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import aio_pika
 import pytest
@@ -16,32 +14,10 @@ from tests.integration.log.worker import Worker, sections
 from tests.services.rabbitmq import RabbitMQ as Broker
 
 
-@pytest.fixture(scope="module")
-def broker_of_module() -> Iterator[Broker]:
-    if (package := Broker.missing()) is not None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{package} is not installed")
-        pytest.skip(f"{package} is not installed")
-    with Broker() as broker:
-        asyncio.run(_declare_first_stream(broker.url))
-        broker.restart()
-        yield broker
-
-
-async def _declare_first_stream(url: str) -> None:
-    """RabbitMQ 3.10 keeps its streams down for good when it is killed within seconds of the very first one: what runs
-    them is written to disk late. An orderly restart writes it."""
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
-        await channel.declare_queue("first", durable=True, arguments={"x-queue-type": "stream"})
-
-
 @pytest.fixture
-def broker(broker_of_module: Broker) -> Broker:
+def broker(private_rabbitmq: Broker) -> Broker:
     """Running, whatever the last test did to it."""
-    broker_of_module.thaw()
-    broker_of_module.start()
-    return broker_of_module
+    return private_rabbitmq
 
 
 @pytest.fixture

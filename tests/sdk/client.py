@@ -1,0 +1,116 @@
+"""What the tests want of a client library, whichever it is: words to say to it, and the events it gives its app."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+TokenSource = Callable[[], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that the library told its app. `name` is the JavaScript library's: `connected`, `publication`, …"""
+
+    name: str
+    channel: str = ""
+    code: int = 0
+    reason: str = ""
+    data: Any = None
+    offset: int = 0
+    user: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    was_recovering: bool = False
+    recovered: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """An answer to `history`. `items` are pairs of offset and data."""
+
+    items: list[tuple[int, Any]]
+    offset: int
+    epoch: str
+
+    @property
+    def data(self) -> list[Any]:
+        return [data for _, data in self.items]
+
+
+class CallFailed(Exception):
+    """The server answered a call with an error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{code} {message}")
+        self.code = code
+
+
+class Client(ABC):
+    """A client of the server at an address, with a token or with a source of tokens that it asks when it needs one.
+
+    `connect` and `subscribe` begin something and do not wait for it: what comes of it is in the events.
+    """
+
+    def __init__(self, url: str, token: str = "", tokens: TokenSource | None = None) -> None:
+        self.url = url
+        self.token = token
+        self.tokens_asked = 0
+        self.events: list[Event] = []
+        self._tokens = tokens
+
+    @abstractmethod
+    async def connect(self) -> None: ...
+
+    @abstractmethod
+    async def disconnect(self) -> None: ...
+
+    @abstractmethod
+    async def subscribe(self, channel: str, token: str = "") -> None: ...
+
+    @abstractmethod
+    async def unsubscribe(self, channel: str) -> None: ...
+
+    @abstractmethod
+    async def publish(self, channel: str, data: Any) -> None:
+        """Raises CallFailed."""
+
+    @abstractmethod
+    async def history(
+        self, channel: str, limit: int = 0, since: tuple[int, str] | None = None, *, reverse: bool = False
+    ) -> Page:
+        """Raises CallFailed."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End everything; may be called at any time."""
+
+    def next_token(self) -> str:
+        self.tokens_asked += 1
+        return self._tokens() if self._tokens else ""
+
+    # --- what has happened ----------------------------------------------------------------------------------------
+
+    def all(self, name: str, channel: str = "") -> list[Event]:
+        return [event for event in self.events if event.name == name and event.channel == channel]
+
+    def last(self, name: str, channel: str = "") -> Event | None:
+        found = self.all(name, channel)
+        return found[-1] if found else None
+
+    def data(self, channel: str) -> list[Any]:
+        """The data of all publications on the channel, in the order in which the app got them."""
+        return [event.data for event in self.all("publication", channel)]
+
+    @property
+    def state(self) -> str:
+        """`connecting`, `connected` or `disconnected`."""
+        states = [event.name for event in self.events if event.name in {"connecting", "connected", "disconnected"}]
+        return states[-1] if states else "disconnected"
+
+    def state_of(self, channel: str) -> str:
+        """`subscribing`, `subscribed` or `unsubscribed`."""
+        known = {"subscribing", "subscribed", "unsubscribed"}
+        states = [event.name for event in self.events if event.channel == channel and event.name in known]
+        return states[-1] if states else "unsubscribed"

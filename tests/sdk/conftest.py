@@ -1,0 +1,84 @@
+"""Servers and clients of one test, ended with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.sdk import javascript
+from tests.sdk.client import Client, TokenSource
+from tests.sdk.javascript import JavaScriptClient
+from tests.sdk.python import PythonClient
+from tests.servers import Sections, ServerProcess, lacking
+from tests.services.deadline import eventually
+
+C = TypeVar("C", bound=Client)
+NewServer = Callable[..., Awaitable[ServerProcess]]
+NewClient = Callable[..., Awaitable[Client]]
+NewJavaScript = Callable[..., Awaitable[JavaScriptClient]]
+
+
+@pytest.fixture
+async def new_server(tmp_path: Path) -> AsyncIterator[NewServer]:
+    """Starts servers; each is killed at the end."""
+    made: list[ServerProcess] = []
+
+    async def start(sections: Sections | None = None) -> ServerProcess:
+        made.append(ServerProcess(tmp_path, sections))
+        return await made[-1].start()
+
+    yield start
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+async def server(new_server: NewServer) -> ServerProcess:
+    """A server with the embedded log."""
+    return await new_server()
+
+
+@pytest.fixture
+async def new_javascript() -> AsyncIterator[NewJavaScript]:
+    """Makes clients with the JavaScript library; `connected=False` leaves one alone."""
+    if problem := javascript.missing():
+        lacking(problem)
+    made: list[JavaScriptClient] = []
+
+    async def make(
+        server: ServerProcess, token: str = "", tokens: TokenSource | None = None, *, connected: bool = True
+    ) -> JavaScriptClient:
+        client = JavaScriptClient(server.ws_url, token, tokens)
+        made.append(client)
+        await client.open()
+        return await _connected(client) if connected else client
+
+    yield make
+    for client in made:
+        await client.close()
+
+
+@pytest.fixture
+async def new_python() -> AsyncIterator[NewClient]:
+    """The same with the Python library."""
+    made: list[PythonClient] = []
+
+    async def make(
+        server: ServerProcess, token: str = "", tokens: TokenSource | None = None, *, connected: bool = True
+    ) -> PythonClient:
+        client = PythonClient(server.ws_url, token, tokens)
+        made.append(client)
+        return await _connected(client) if connected else client
+
+    yield make
+    for client in made:
+        await client.close()
+
+
+async def _connected(client: C) -> C:
+    await client.connect()
+    await eventually(lambda: client.state == "connected")
+    return client

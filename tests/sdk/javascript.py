@@ -1,0 +1,132 @@
+"""The public JavaScript library, `centrifuge` from npm, in a Node process: see `client.mjs`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from tests.sdk.client import CallFailed, Client, Event, Page, TokenSource
+from tests.services.deadline import SECOND
+
+FOLDER = Path(__file__).parent
+PACKAGES = ("centrifuge", "ws", "eventsource")
+MAX_LINE = 2**26
+
+
+def missing() -> str:
+    """What there must be for this to work; empty when everything is there."""
+    if shutil.which("node") is None:
+        return "Node is not installed"
+    absent = [package for package in PACKAGES if not (FOLDER / "node_modules" / package).is_dir()]
+    return f"{', '.join(absent)}: not installed; `make test` runs `npm ci` in tests/sdk" if absent else ""
+
+
+class JavaScriptClient(Client):
+    """`open` it first."""
+
+    def __init__(self, url: str, token: str = "", tokens: TokenSource | None = None) -> None:
+        super().__init__(url, token, tokens)
+        self._node: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._last_id = 0
+
+    async def open(self) -> Self:
+        self._node = await asyncio.create_subprocess_exec(
+            "node",
+            "client.mjs",
+            cwd=FOLDER,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=MAX_LINE,
+        )
+        self._reader = asyncio.create_task(self._read())
+        await self._say("open", url=self.url, token=self.token, asks=self._tokens is not None)
+        return self
+
+    async def connect(self) -> None:
+        await self._say("connect")
+
+    async def disconnect(self) -> None:
+        await self._say("disconnect")
+
+    async def subscribe(self, channel: str, token: str = "") -> None:
+        await self._say("subscribe", channel=channel, token=token)
+
+    async def unsubscribe(self, channel: str) -> None:
+        await self._say("unsubscribe", channel=channel)
+
+    async def publish(self, channel: str, data: Any) -> None:
+        await self._say("publish", channel=channel, data=data)
+
+    async def history(
+        self, channel: str, limit: int = 0, since: tuple[int, str] | None = None, *, reverse: bool = False
+    ) -> Page:
+        options: dict[str, Any] = {"limit": limit, "reverse": reverse}
+        if since:
+            options["since"] = {"offset": since[0], "epoch": since[1]}
+        answer = await self._say("history", channel=channel, options=options)
+        return Page([(offset, data) for offset, data in answer["items"]], answer["offset"], answer["epoch"])
+
+    async def listen(self, url: str, token: str = "", names: Sequence[str] = ()) -> None:
+        """Open an EventSource. Its events have their own names, the data, and the last event id as `reason`."""
+        await self._say("listen", url=url, token=token, names=list(names))
+
+    async def close(self) -> None:
+        if self._node is None:
+            return
+        if self._node.stdin:
+            self._node.stdin.close()
+        try:
+            async with asyncio.timeout(5 * SECOND):
+                await self._node.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._node.kill()
+            await self._node.wait()
+        if self._reader:
+            await self._reader
+        self._node = None
+
+    async def _say(self, word: str, **more: Any) -> Any:
+        self._last_id += 1
+        answer = self._calls[self._last_id] = asyncio.get_running_loop().create_future()
+        self._write({"id": self._last_id, "do": word, **more})
+        async with asyncio.timeout(10 * SECOND):
+            return await answer
+
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self._node is not None
+        assert self._node.stdin is not None
+        self._node.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _read(self) -> None:
+        assert self._node is not None
+        assert self._node.stdout is not None
+        while line := await self._node.stdout.readline():
+            self._take(json.loads(line))
+        for call in self._calls.values():
+            if not call.done():
+                call.set_exception(ConnectionError("the Node process has ended"))
+                call.exception()  # nobody may wait for it any more
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "event" in message:
+            self.events.append(Event(name=message.pop("event"), **message))
+        elif "ask" in message:
+            self._write({"token": self.next_token()})
+        else:
+            self._answer(self._calls.pop(message["id"]), message)
+
+    def _answer(self, call: asyncio.Future[Any], message: dict[str, Any]) -> None:
+        if call.done():
+            return
+        if "error" in message:
+            call.set_exception(CallFailed(message["error"]["code"], message["error"]["message"]))
+        else:
+            call.set_result(message["result"])
