@@ -76,9 +76,18 @@ class RecordingConnection:
         self.writes: list[bytes] = []
         self.disconnect: Disconnect | None = None
 
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> int:
         assert self.disconnect is None, "nothing may be written after the close"  # noqa: S101
         self.writes.append(data)
+        return len(data)
+
+    def queue(self, data: bytes, taken: int) -> None:  # noqa: ARG002 - a port's shape
+        raise AssertionError("this connection takes everything")
+
+    def write(self, data: bytes) -> None:
+        self.send(data)
+
+    write_large = write
 
     def close(self, disconnect: Disconnect) -> None:
         assert self.disconnect is None, "closed twice"  # noqa: S101

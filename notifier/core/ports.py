@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from notifier.core.identity import Identity
@@ -11,12 +12,26 @@ from notifier.protocol.encoding import Encoding
 
 
 class Connection(Protocol):
-    """The way to one client. Everything the server sends goes through `write`, so that order is kept."""
+    """The way to one client. Everything the server sends goes this one way, so that order is kept."""
 
     encoding: Encoding
 
+    @property
+    def send(self) -> Callable[[bytes], int]:
+        """Hands bytes to the kernel at once and answers how many it took, or raises OSError. The hub keeps the function
+        and calls it for each delivery."""
+        ...
+
+    def queue(self, data: bytes, taken: int) -> None:
+        """Deal with what `send` did not take. Never waits; a client that is too slow is disconnected instead."""
+        ...
+
     def write(self, data: bytes) -> None:
-        """Hand bytes to the kernel or its queue. Never waits; a client that is too slow is disconnected instead."""
+        """`send`, and `queue` what is left."""
+        ...
+
+    def write_large(self, data: bytes) -> None:
+        """The same for an answer, which may be longer than what a client may leave unread."""
         ...
 
     def close(self, disconnect: Disconnect) -> None:

@@ -77,7 +77,7 @@ class Session:
 
     def reply(self, reply: Reply) -> None:
         if not self.closed:
-            self.connection.write(JSON_WEBSOCKET.replies([reply]))
+            self.connection.write_large(JSON_WEBSOCKET.replies([reply]))
 
     @property
     def ping_interval_s(self) -> float:

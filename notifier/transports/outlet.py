@@ -1,59 +1,158 @@
 """Outlet: the one way bytes leave on a socket, and what happens when a client does not take them.
 
-On the fast lane: `write`. asyncio's transport sends at once or queues; how much is queued is looked at before each
-write, and a client with too much of it is disconnected as slow.
+On the fast lane: `send`, which is the kernel's, with nothing of ours around it. Going through the transport for every
+frame would touch each connection's memory twice more, at a third of the cost of the whole delivery. What the kernel
+does not take at once goes to the transport, and so does everything after it until the transport has nothing left:
+order is kept. How much waits there is looked at before more is added; a client with too much of it is slow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+from notifier.core.session import Session
+from notifier.protocol.codes import SLOW, Disconnect
 from notifier.protocol.encoding import Encoding
 
 
-class Outlet:
-    """A transport with a limit. `on_slow` is called, once and at the tick's end, when a client is over it."""
+class BorrowedSocket(socket.socket):
+    """A socket object on a descriptor that belongs to a transport. It sends; it never closes.
 
-    __slots__ = ("_base_limit", "_limit", "closing", "encoding", "transport")
+    Detached, it refuses to send, and can be attached again.
+    """
 
-    def __init__(self, transport: asyncio.WriteTransport, encoding: Encoding, max_buffer: int) -> None:
+    __slots__ = ()
+
+    def __init__(self, descriptor: int) -> None:
+        self.attach(descriptor)
+
+    def attach(self, descriptor: int) -> None:
+        # All four given, so that nothing is asked of the kernel; the transport has made it non-blocking.
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0, fileno=descriptor)
+
+    def __del__(self) -> None:
+        self.detach()
+
+
+class Outlet(ABC):
+    """A `core.ports.Connection` on a transport, and the transport's protocol beside aiohttp's.
+
+    The descriptor may be used only while it is the transport's, and the transport closes it right after it has told its
+    protocol; so the outlet must be told first. A number used any later could be somebody else's connection.
+    """
+
+    __slots__ = (
+        "_descriptor",
+        "_direct",
+        "_limit",
+        "_max_buffer",
+        "closing",
+        "encoding",
+        "send",
+        "session",
+        "transport",
+    )
+
+    session: Session
+
+    def __init__(self, transport: asyncio.Transport, encoding: Encoding, max_buffer: int) -> None:
         self.transport = transport
         self.encoding = encoding
         self.closing = False
-        self._base_limit = self._limit = max_buffer
+        self._max_buffer = self._limit = max_buffer
+        self._direct: BorrowedSocket | None = None
+        self.send: Callable[[bytes], int] = self._send_through_transport
+        if transport.get_extra_info("sslcontext") is None:
+            self._descriptor: int = transport.get_extra_info("socket").fileno()
+            self._direct = BorrowedSocket(self._descriptor)
+            self.send = self._direct.send
+        transport.set_protocol(Tap(transport.get_protocol(), self))
 
     def write(self, data: bytes) -> None:
-        if self.closing:
-            return
-        transport = self.transport
-        queued = transport.get_write_buffer_size()
-        if queued > self._base_limit and self._too_slow(queued):
-            return
-        transport.write(data)
+        """Hand bytes to the kernel, or queue them behind those that wait already."""
+        try:
+            taken = self.send(data)
+        except OSError:
+            taken = 0
+        if taken != len(data):
+            self.queue(data, taken)
 
     def write_large(self, data: bytes) -> None:
-        """Write what the client asked for: a long answer alone makes nobody slow."""
-        if not self.closing:
-            queued = self.transport.get_write_buffer_size()
-            self._limit = max(self._limit, queued + len(data) + self._base_limit)
-            self.transport.write(data)
+        """Write what the client asked for: a long answer alone makes nobody slow, asking on without reading does."""
+        queued = self.transport.get_write_buffer_size()
+        if queued <= self._max_buffer:
+            self._limit = max(self._limit, queued + len(data) + self._max_buffer)
+        self.write(data)
 
-    def _too_slow(self, queued: int) -> bool:
-        if queued <= self._limit:
-            return False
+    def queue(self, data: bytes, taken: int) -> None:
+        """The kernel took only so many of these bytes, or an error says that it takes none."""
+        if self.closing or self.transport.is_closing():
+            return
+        if self._direct is not None:
+            if self._direct.fileno() < 0 and not self.transport.get_write_buffer_size():
+                self._direct.attach(self._descriptor)  # the transport has caught up
+                self._limit = self._max_buffer
+                self.write(data)
+                return
+            self._direct.detach()
+        queued = self.transport.get_write_buffer_size()
+        if queued > self._limit:
+            self._slow()
+            return
+        self.transport.write(memoryview(data)[taken:])
+
+    def finish(self) -> None:
+        """Nothing more is written here."""
         self.closing = True
-        # Not now: the hub walks the channel's members at this moment.
-        asyncio.get_running_loop().call_soon(self.on_slow)
-        return True
+        if self._direct is not None:
+            self._direct.detach()
 
-    def on_slow(self) -> None:
-        """What to do with a slow client; the transport's file says."""
-        raise NotImplementedError
+    def lost(self) -> None:
+        """The connection is gone; its descriptor is about to be."""
+        self.finish()
+        self.session.end()
 
     def abort_after(self, delay_s: float) -> None:
         """Make sure that the socket is gone by then, whatever the peer does."""
-        asyncio.get_running_loop().call_later(delay_s, self._abort)
+        asyncio.get_running_loop().call_later(delay_s, self.transport.abort)
 
-    def _abort(self) -> None:
-        if not self.transport.is_closing() or self.transport.get_write_buffer_size():
-            self.transport.abort()
+    @abstractmethod
+    def close(self, disconnect: Disconnect) -> None:
+        """Say why, and end."""
+
+    def _send_through_transport(self, data: bytes) -> int:
+        """Where bytes must be encrypted on their way."""
+        if not self.closing:
+            if self.transport.get_write_buffer_size() > self._limit:
+                self._slow()
+            else:
+                self.transport.write(data)
+        return len(data)
+
+    def _slow(self) -> None:
+        self.finish()
+        # Not now: the hub walks the channel's members at this moment.
+        asyncio.get_running_loop().call_soon(self.session.disconnect, SLOW)
+
+
+class Tap(asyncio.Protocol):
+    """Stands before aiohttp's protocol and passes everything on, but hears first when the connection is lost."""
+
+    __slots__ = ("_inner", "_outlet", "data_received", "eof_received", "pause_writing", "resume_writing")
+
+    def __init__(self, inner: asyncio.BaseProtocol, outlet: Outlet) -> None:
+        assert isinstance(inner, asyncio.Protocol)  # noqa: S101 - a server's transport has no other kind
+        self._inner = inner
+        self._outlet = outlet
+        # The inner one's own methods: nothing is added to the way of incoming bytes.
+        self.data_received = inner.data_received  # type: ignore[method-assign]
+        self.eof_received = inner.eof_received  # type: ignore[method-assign]
+        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._outlet.lost()
+        self._inner.connection_lost(exc)

@@ -23,7 +23,7 @@ from notifier.core.rules import Rule
 from notifier.core.stream import Cursor, Resumption, Stream
 from notifier.errors import TokenError
 from notifier.protocol import frames
-from notifier.protocol.codes import SHUTDOWN, SLOW, Disconnect
+from notifier.protocol.codes import SHUTDOWN, Disconnect
 from notifier.protocol.encoding import OWN_EVENTS, SSE, SSE_ENVELOPE, Encoding
 from notifier.transports.gate import Gate, cors_headers
 from notifier.transports.outlet import Outlet
@@ -44,27 +44,21 @@ class EventStreamResponse(web.StreamResponse):
 
 
 class EventStreamOutlet(Outlet):
-    """The stream's socket. A disconnect is told in an event, then the socket is closed."""
+    """Events as they are; the end is told in an event, then the socket is closed."""
 
-    __slots__ = ("_close_timeout", "session")
+    __slots__ = ("_close_timeout",)
 
-    session: Stream
-
-    def __init__(
-        self, transport: asyncio.WriteTransport, encoding: Encoding, max_buffer: int, close_timeout: float
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, encoding: Encoding, max_buffer: int, close_timeout: float) -> None:
         super().__init__(transport, encoding, max_buffer)
         self._close_timeout = close_timeout
 
     def close(self, disconnect: Disconnect) -> None:
-        self.closing = True
         told = {"code": disconnect.code, "reason": disconnect.reason, "reconnect": not disconnect.terminal}
-        self.transport.write(_disconnect_event(told))
+        if not self.closing:
+            self.write(_disconnect_event(told))
+        self.finish()
         self.transport.close()
         self.abort_after(self._close_timeout)
-
-    def on_slow(self) -> None:
-        self.session.disconnect(SLOW)
 
 
 class EventStreamEndpoint:

@@ -11,7 +11,7 @@ from notifier.core import commands
 from notifier.core.node import Node
 from notifier.core.session import Session
 from notifier.protocol import codec_json, frames
-from notifier.protocol.codes import INTERNAL_ERROR, SLOW, ConnectionEnded, Disconnect, bad_command
+from notifier.protocol.codes import INTERNAL_ERROR, ConnectionEnded, Disconnect, bad_command
 from notifier.protocol.encoding import JSON_WEBSOCKET
 from notifier.transports.gate import Gate
 from notifier.transports.outlet import Outlet
@@ -22,24 +22,22 @@ SUBPROTOCOLS = ("centrifuge-json",)
 
 
 class WebSocketOutlet(Outlet):
-    """The server's side of the WebSocket: frames go straight to the transport, close frames with a deadline."""
+    """Frames as they are; the end is a close frame with a deadline for the peer's answer."""
 
-    __slots__ = ("_close_timeout", "session")
+    __slots__ = ("_close_timeout",)
 
-    session: Session
-
-    def __init__(self, transport: asyncio.WriteTransport, max_buffer: int, close_timeout: float) -> None:
+    def __init__(self, transport: asyncio.Transport, max_buffer: int, close_timeout: float) -> None:
         super().__init__(transport, JSON_WEBSOCKET, max_buffer)
         self._close_timeout = close_timeout
 
     def close(self, disconnect: Disconnect) -> None:
         """Say why; the handler goes on reading until the peer has answered, or the deadline has passed."""
-        self.closing = True
-        self.transport.write(frames.close_frame(disconnect))
+        if self.closing:
+            self.transport.write(frames.close_frame(disconnect))  # behind all that a slow client did not take
+        else:
+            self.write(frames.close_frame(disconnect))
+        self.finish()
         self.abort_after(self._close_timeout)
-
-    def on_slow(self) -> None:
-        self.session.disconnect(SLOW)
 
 
 class WebSocketEndpoint:
@@ -76,6 +74,7 @@ class WebSocketEndpoint:
             await _converse(socket, session, outlet)
         finally:
             session.end()
+            outlet.finish()
             transport.close()
             outlet.abort_after(limits.close_timeout)
         return socket

@@ -260,3 +260,64 @@ async def test_a_peer_that_never_answers_the_close_is_dropped(start_server: Star
     await server.server.drain()
     await eventually(outlet.transport.is_closing, 5 * SECOND)
     stopped.socket.close()
+
+
+async def test_a_client_that_asks_on_without_reading_the_answers_is_slow(start_server: StartServer) -> None:
+    server = await start_server(clients=Clients(max_buffer=Size(100_000), close_timeout=Duration(0.5)))
+    for _ in range(20):
+        await server.publish("a", "x" * 50_000)
+    stopped = await asyncio.to_thread(StoppedReader, server)
+    request = b'{"id":3,"history":{"channel":"a","limit":20}}'
+    for _ in range(30):
+        await asyncio.to_thread(stopped.send, request)
+        if server.node.stats.disconnects[3008]:
+            break
+        await server.api("info")  # the server has had a turn
+    await eventually(lambda: server.node.stats.disconnects[3008] == 1)
+    stopped.socket.close()
+
+
+async def test_while_connections_come_and_go_everybody_gets_only_what_is_theirs(server: RunningServer) -> None:
+    """Descriptors are numbers that the kernel gives out again at once: bytes must never follow a number to somebody
+    else."""
+    stop = asyncio.Event()
+    wrong: list[object] = []
+    received = 0
+
+    async def come_and_go(channel: str) -> None:
+        nonlocal received
+        while not stop.is_set():
+            async with server.client() as client:
+                await client.subscribe(channel)
+                for _ in range(3):
+                    message = await client.receive()
+                    received += 1
+                    if message["push"]["channel"] != channel:
+                        wrong.append(message)
+                if received % 2:
+                    client.socket.transport.abort()
+
+    tasks = [asyncio.create_task(come_and_go(f"c{n}")) for n in range(20)]
+    async with asyncio.timeout(30 * SECOND):
+        while received < 1500:
+            for n in range(20):
+                await server.publish(f"c{n}", "x" * 500)
+    stop.set()
+    while not all(task.done() for task in tasks):
+        for n in range(20):
+            await server.publish(f"c{n}", "end")
+    await asyncio.gather(*tasks)
+    assert wrong == []
+    await eventually(lambda: len(server.node.hub) == 0 and not server.node.sessions)
+
+
+async def test_order_is_kept_while_a_client_falls_behind_and_catches_up(start_server: StartServer) -> None:
+    """Between what the kernel takes at once and what waits in the transport."""
+    server = await start_server(clients=Clients(max_buffer=Size(50_000_000)))
+    async with server.client(max_size=None, max_queue=1) as client:
+        await client.subscribe("a")
+        for round_ in range(5):
+            for n in range(200):
+                await server.publish("a", [round_, n, "x" * 20_000])
+            for n in range(200):
+                assert (await client.receive())["push"]["pub"]["data"][:2] == [round_, n]
