@@ -10,7 +10,7 @@ SDK := tests/sdk
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format bench constraints clean system
+.PHONY: help run test lint format bench config constraints clean system
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ format: $(VENV)/.dev ## put the source into its one format
 
 bench: $(VENV)/.dev system ## the load test; ARGS="--help" for what it can do
 	$(BIN)/python -m loadtest $(ARGS)
+
+config: $(VENV)/.runtime ## renew config/notifier.toml: every key with its description and default
+	$(BIN)/python -c 'from notifier.config import reference; print(reference(), end="")' > config/notifier.toml
 
 constraints: ## renew deploy/constraints.txt: the newest versions that pyproject.toml allows
 	deploy/constraints.sh

@@ -1,0 +1,206 @@
+"""Measures one server at one point: start it, connect, publish, look at a window of time, stop it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from loadtest import generator, orders, procfs, publisher
+from loadtest.peers.peer import NotStarted, Peer
+from loadtest.results import Point, Row, lag_notes, pace_notes, trust_notes
+from loadtest.traffic import Traffic
+from loadtest.window import Meter, Window
+
+SETTLE_S = 2.0
+# One connection in so many is looked at closely. Where each gets little, there is time for more.
+SAMPLE_EVERY = {"fanout": 50}
+SAMPLE_EVERY_ELSE = 5
+LEAD_S = 0.3  # from the order to publish to the first publication
+TAIL_S = 0.5  # publishing goes on for a moment after the window
+ANSWER_DEADLINE_S = 180.0
+FINISH_DEADLINE_S = 30.0
+# The window's edges lie shortly before a publication is due, so that none is cut in two.
+BEFORE_DUE = 0.1
+
+T = TypeVar("T")
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """`seconds` is the window's length, after `warm_up_s` of the same traffic."""
+
+    seconds: float
+    warm_up_s: float
+    server_core: int
+    client_core: int
+    read_every_s: float
+
+
+class MeasurementFailed(Exception):
+    """There is no result; the message says why."""
+
+
+class Helper:
+    """A child process of ours and the pipe to it."""
+
+    def __init__(self, main: Callable[[Any, Connection], None], spec: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far = context.Pipe()
+        self._process = context.Process(target=main, args=(spec, far), daemon=True)
+        self._process.start()
+        far.close()
+
+    def tell(self, order: object) -> None:
+        self._pipe.send(order)
+
+    def hear(self, kind: type[T], deadline_s: float = ANSWER_DEADLINE_S) -> T:
+        """Its next words. Raises MeasurementFailed when they are others."""
+        try:
+            said = self._pipe.recv() if self._pipe.poll(deadline_s) else "nothing in time"
+        except EOFError:
+            said = "nothing any more"
+        if isinstance(said, kind):
+            return said
+        raise MeasurementFailed(getattr(said, "reason", None) or f"expected {kind.__name__}, got {said}")
+
+    def end(self) -> None:
+        self._pipe.close()
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+class Measurement:
+    """One row. `tell` gets a word now and then on what is being done."""
+
+    def __init__(self, peer: Peer, point: Point, timing: Timing, tell: Callable[[str], None]) -> None:
+        self._peer = peer
+        self._point = point
+        self._timing = timing
+        self._tell = tell
+        self._helpers: list[Helper] = []
+        self._beside: list[int] = []
+        kind = "fanout" if point.scenario == "fanout" else "unicast"
+        self._traffic = Traffic(kind, point.connections, point.rate, point.size)  # type: ignore[arg-type]
+
+    def run(self, number: int) -> Row:
+        """Never raises for a server that does not do what it should: the row says so."""
+        row = Row(server=self._peer.key, point=self._point, round=number, notes=[])
+        folder = Path(tempfile.mkdtemp(prefix="loadtest-"))
+        try:
+            self._tell("starting")
+            pid = self._peer.start(folder, self._timing.server_core)
+            self._measure(row, pid)
+        except (MeasurementFailed, NotStarted, OSError) as error:
+            row.failed = f"{error}\n{self._peer.last_words()}".strip()
+        finally:
+            for helper in self._helpers:
+                helper.end()
+            self._peer.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+        return row
+
+    def _measure(self, row: Row, pid: int) -> None:
+        time.sleep(SETTLE_S / 2)
+        pids = procfs.tree(pid)
+        self._beside = sorted(set(procfs.tree(os.getpid())) - {os.getpid(), *pids})
+        row.memory_before = procfs.memory_bytes(pids)
+        crowd = self._connect(row, pids)
+        if self._point.rate:
+            self._publish(row, crowd)
+        elif self._point.scenario == "idle":
+            self._tell("idle")
+            row.idle_cpu = self._idle(pids)
+        crowd.tell(orders.Quit())
+
+    def _connect(self, row: Row, pids: list[int]) -> Helper:
+        self._tell("connecting")
+        timing = self._timing
+        spec = orders.Spec(
+            port=self._peer.port,
+            wire=self._peer.wire,
+            traffic=self._traffic,
+            server_pids=pids,
+            server_core=timing.server_core,
+            client_core=timing.client_core,
+            read_every_s=timing.read_every_s,
+            sample_every=SAMPLE_EVERY.get(self._point.scenario, SAMPLE_EVERY_ELSE),
+        )
+        crowd = self._helper(generator.main, spec)
+        opened = crowd.hear(orders.Opened)
+        time.sleep(SETTLE_S)
+        connections = self._point.connections
+        row.memory_after = procfs.memory_bytes(pids)
+        row.kb_per_connection = (row.memory_after - (row.memory_before or 0)) / connections / 1000
+        row.window = opened.window
+        row.connections_per_s = connections / opened.window.seconds
+        row.connection_cpu_us = opened.window.server_cpu_s / connections * 1e6
+        row.connection_latency = opened.latency
+        row.generator_cpu = opened.window.generator_cpu_s / opened.window.seconds
+        if self._point.scenario == "connect":
+            row.notes += trust_notes(opened.window)
+        return crowd
+
+    def _publish(self, row: Row, crowd: Helper) -> None:
+        traffic, timing = self._traffic, self._timing
+        voice = self._helper(publisher.main, publisher.Spec(self._peer.feed(), traffic, timing.client_core))
+        voice.hear(publisher.Connected)
+        self._tell("warming up")
+        count = int((timing.warm_up_s + timing.seconds + TAIL_S) * traffic.rate)
+        begin = time.monotonic() + LEAD_S
+        voice.tell(publisher.Start(begin, count))
+        beside_s = procfs.cpu_seconds(self._beside)
+        row.window = self._window(crowd, begin + timing.warm_up_s - BEFORE_DUE / traffic.rate)
+        row.beside_cpu_s = procfs.cpu_seconds(self._beside) - beside_s
+        published = voice.hear(publisher.Published)
+        row.publisher_lag, row.publisher_cpu_s = published.lag, published.cpu_s
+        crowd.tell(orders.Finish(count * traffic.copies, FINISH_DEADLINE_S))
+        totals = crowd.hear(orders.Totals)
+        self._judge(row, row.window, totals, count)
+
+    def _window(self, crowd: Helper, opens_at: float) -> Window:
+        time.sleep(max(0.0, opens_at - time.monotonic()))
+        crowd.tell(orders.OpenWindow())
+        self._tell("measuring")
+        time.sleep(max(0.0, opens_at + self._timing.seconds - time.monotonic()))
+        crowd.tell(orders.CloseWindow())
+        return crowd.hear(Window)
+
+    def _judge(self, row: Row, window: Window, totals: orders.Totals, count: int) -> None:
+        traffic = self._traffic
+        row.expected, row.received = count * traffic.copies, totals.received
+        row.latency = window.latency
+        row.deliveries_per_s = window.deliveries / window.seconds
+        row.generator_cpu = window.generator_cpu_s / window.seconds
+        if window.deliveries:
+            row.cpu_us = window.server_cpu_s / window.deliveries * 1e6
+        row.notes += trust_notes(window) + pace_notes(window, traffic.rate * traffic.copies, traffic.copies)
+        row.notes += lag_notes(row.publisher_lag)
+        if row.received != row.expected:
+            kind = "incomplete" if row.received < row.expected else "wrong"
+            row.notes.append(f"{kind}: {row.received:,} of {row.expected:,} deliveries received")
+        if totals.lost_connections:
+            row.notes.append(f"incomplete: {totals.lost_connections:,} connections lost")
+        if totals.fault_count:
+            row.notes.append(f"wrong: {totals.fault_count:,} faults, such as: {totals.faults[0]}")
+
+    def _idle(self, pids: list[int]) -> float:
+        meter = Meter(pids, self._timing.server_core, self._timing.client_core)
+        meter.open()
+        time.sleep(self._timing.seconds)
+        window = meter.close()
+        return window.server_cpu_s / window.seconds
+
+    def _helper(self, main: Callable[[Any, Connection], None], spec: object) -> Helper:
+        helper = Helper(main, spec)
+        self._helpers.append(helper)
+        return helper

@@ -1,0 +1,46 @@
+"""One of the connections that are looked at closely."""
+
+from __future__ import annotations
+
+from loadtest.frames import BINARY, Frame, split
+from loadtest.traffic import Reader
+from loadtest.wire import Wire
+
+
+class Sample:
+    """Parses all frames, and checks and times all publications. `times_ns`: when those of the last `take` were
+    published."""
+
+    def __init__(self, wire: Wire, reader: Reader, least: int, rest: bytes) -> None:
+        self._wire = wire
+        self._reader = reader
+        self._least = least
+        self._rest = rest
+        self._faults: list[str] = []
+        self.times_ns: list[int] = []
+
+    @property
+    def received(self) -> int:
+        return self._reader.received
+
+    def take(self, data: bytes) -> list[Frame]:
+        """Answers the frames that are no publications. Raises FrameError."""
+        frames, self._rest = split(self._rest + data)
+        self.times_ns.clear()
+        others = []
+        for frame in frames:
+            if frame.opcode > BINARY or len(frame.payload) < self._least:
+                others.append(frame)
+                continue
+            try:
+                self.times_ns.append(self._reader.take(self._wire.body(frame.payload)))
+            except ValueError as error:
+                self._faults.append(str(error))
+        return others
+
+    def collect_faults(self) -> list[str]:
+        """What was wrong since the last call, in words."""
+        if not self._faults:
+            return []
+        found, self._faults = self._faults, []
+        return found
