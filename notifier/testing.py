@@ -89,6 +89,9 @@ class RecordingConnection:
 
     write_large = write
 
+    def unread(self) -> int:
+        return 0
+
     def close(self, disconnect: Disconnect) -> None:
         assert self.disconnect is None, "closed twice"  # noqa: S101
         self.disconnect = disconnect

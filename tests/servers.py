@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -18,6 +19,7 @@ import jwt
 import pytest
 from aio_pika.abc import AbstractConnection, AbstractExchange
 
+from notifier.config import DEV_API_KEY
 from tests.services.deadline import SECOND, eventually
 from tests.services.ports import LOCALHOST, free_port
 from tests.services.process import Process
@@ -79,6 +81,7 @@ class ServerProcess:
     def __init__(self, folder: Path, sections: Sections | None = None, *, dev: bool = False) -> None:
         self.port = free_port()
         self.log = folder / f"server-{self.port}.log"
+        self.api_key = DEV_API_KEY if dev else API_KEY
         self._folder = folder
         self._process: Process | None = None
         self._environ = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
@@ -127,7 +130,7 @@ class ServerProcess:
         """The result of a method of the server API."""
         async with (
             aiohttp.ClientSession() as http,
-            http.post(f"{self.url}/api/{method}", json=params, headers={"X-API-Key": API_KEY}) as response,
+            http.post(f"{self.url}/api/{method}", json=params, headers={"X-API-Key": self.api_key}) as response,
         ):
             answer = await response.json()
         assert "result" in answer, answer
@@ -144,6 +147,25 @@ class ServerProcess:
         async with http.get(f"{self.url}/readyz") as response:
             assert response.status == 200, await response.text()
         return True
+
+
+NewServer = Callable[..., Awaitable[ServerProcess]]
+
+
+@contextlib.asynccontextmanager
+async def servers(folder: Path) -> AsyncIterator[NewServer]:
+    """Starts servers, with the arguments of `ServerProcess`, and kills them all at the end."""
+    made: list[ServerProcess] = []
+
+    async def start(sections: Sections | None = None, *, dev: bool = False) -> ServerProcess:
+        made.append(ServerProcess(folder, sections, dev=dev))
+        return await made[-1].start()
+
+    try:
+        yield start
+    finally:
+        for server in made:
+            server.kill()
 
 
 class Backend:

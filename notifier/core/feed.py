@@ -79,6 +79,7 @@ class Feed:
                 data,
                 index=index,
                 last=index == last,
+                positioned=rule.keeps_history,
                 event=record.event,
                 info=record.info.encode(),
                 tags=record.tags,
@@ -86,7 +87,7 @@ class Feed:
                 expires_at=expires_at,
             )
             self._stats.publications += 1
-            if rule.size and not record.skip_history:
+            if publication.positioned and publication.offset:
                 self._history.append(publication, rule, time_s, now_s)
             if expires_at > now_s:
                 self._hub.publish(publication)

@@ -135,12 +135,15 @@ class Node:
         now = int(self.clock.monotonic())
         self.hub.flush()  # a stream's heartbeat names the log's end: what came before it must be written
         for session in self._pongs.due(now):
-            if session.awaits_pong:
+            if session.still_reads():
+                session.due_pong = self._pongs.add(now + int(self.limits.pong_timeout), session)
+            elif session.awaits_pong:
                 session.disconnect(NO_PONG)
         for session in self._pings.due(now):
-            session.ping()
             session.due_ping = self._pings.add(now + int(session.ping_interval_s), session)
             if session.awaits_pong:
+                continue  # it still reads what was sent before
+            if session.ping():
                 session.due_pong = self._pongs.add(now + int(self.limits.pong_timeout), session)
         for session in self._waiting.due(now):
             session.disconnect(STALE)

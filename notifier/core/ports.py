@@ -34,6 +34,10 @@ class Connection(Protocol):
         """The same for an answer, which may be longer than what a client may leave unread."""
         ...
 
+    def unread(self) -> int:
+        """How many bytes of what was written the client has not taken yet, here and in the kernel."""
+        ...
+
     def close(self, disconnect: Disconnect) -> None:
         """Tell the client why and end. Never waits; the connection is gone after a deadline at the latest."""
         ...

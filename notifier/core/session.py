@@ -57,6 +57,7 @@ class Session:
         "node",
         "subscriptions",
         "transport",
+        "unread",
     )
 
     def __init__(self, node: Node, connection: Connection, transport: str) -> None:
@@ -70,6 +71,7 @@ class Session:
         self.failed = False
         self.closed = False
         self.awaits_pong = False
+        self.unread = 0
         self.due_connect = self.due_expiry = self.due_ping = self.due_pong = 0
         node.opened(self)
 
@@ -83,9 +85,17 @@ class Session:
     def ping_interval_s(self) -> float:
         return self.node.limits.ping_interval
 
-    def ping(self) -> None:
+    def ping(self) -> bool:
+        """Ping the client; the answer is whether one is expected from it."""
         self.awaits_pong = True
         self.connection.write(_PING)
+        self.unread = self.connection.unread()
+        return True
+
+    def still_reads(self) -> bool:
+        """Whether the ping waits behind a long answer that the client is taking, be it slowly."""
+        before, self.unread = self.unread, self.connection.unread()
+        return self.awaits_pong and 0 < self.unread < before
 
     # --- life -------------------------------------------------------------------------------------------------------
 

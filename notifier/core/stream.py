@@ -64,9 +64,10 @@ class Stream(Session):
     def ping_interval_s(self) -> float:
         return self.node.limits.sse_heartbeat
 
-    def ping(self) -> None:
+    def ping(self) -> bool:
         """The cursor at the log's end: it keeps the connection alive, and the client's position fresh."""
         self.connection.write(cursor_event(self.position()))
+        return False
 
     def position(self) -> str:
         return f"{self.node.history.epoch}:{self.node.history.end}"

@@ -32,6 +32,8 @@ _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+FRAME_BUFFER = 3000
+
 
 class Tail:
     """Feeds a reader with the stream's records.
@@ -213,10 +215,17 @@ class Tail:
         return channel
 
     async def _open(self, connection: AbstractConnection, prefetch: int) -> AbstractChannel:
-        opened = connection.channel(publisher_confirms=False)
-        await opened.initialize()
-        await opened.set_qos(prefetch_count=prefetch)
-        channel = await opened.get_underlay_channel()
+        """A channel of the library below aio-pika, whose callbacks cost half as much.
+
+        With its own few frames of buffer the loop would turn once for every three records, and each turn writes to all
+        subscribers; so the buffer holds what one read from the socket can bring.
+        """
+        if connection.transport is None:
+            raise Lost("the connection is closed")
+        channel = await connection.transport.connection.channel(
+            publisher_confirms=False, frame_buffer_size=FRAME_BUFFER
+        )
+        await channel.basic_qos(prefetch_count=prefetch)
         channel.on_consumer_cancel_callbacks.add(self._cancelled)
         return channel
 

@@ -52,7 +52,7 @@ def publication(message: Publication) -> bytes:
     parts = [b'{"data":', message.data]
     if message.info:
         parts += (b',"info":', message.info)
-    if message.offset:
+    if message.offset and message.positioned:
         parts.append(b',"offset":%d' % message.offset)
     if message.tags:
         parts += (b',"tags":', encode(message.tags))

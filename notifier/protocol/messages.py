@@ -27,11 +27,23 @@ class Publication:
     """One publication of one channel, checked and ready for every encoding.
 
     `data` and `info` are JSON without raw newlines. `offset` is the place in the log plus one, 0 for a publication
-    that no history may hold. `index` is the channel's place among those of the same record: (offset, index) is unique
+    that no history may hold; it is a client's business only where the channel keeps history (`positioned`). `index` is the channel's place among those of the same record: (offset, index) is unique
     and rises in the log's order. `expires_at` is wall time in seconds, infinity for never.
     """
 
-    __slots__ = ("channel", "data", "event", "expires_at", "index", "info", "last", "offset", "tags", "traceparent")
+    __slots__ = (
+        "channel",
+        "data",
+        "event",
+        "expires_at",
+        "index",
+        "info",
+        "last",
+        "offset",
+        "positioned",
+        "tags",
+        "traceparent",
+    )
 
     def __init__(
         self,
@@ -41,6 +53,7 @@ class Publication:
         *,
         index: int = 0,
         last: bool = True,
+        positioned: bool = True,
         event: str = "",
         info: bytes = b"",
         tags: dict[str, str] | None = None,
@@ -52,6 +65,7 @@ class Publication:
         self.data = data
         self.index = index
         self.last = last
+        self.positioned = positioned
         self.event = event
         self.info = info
         self.tags = tags

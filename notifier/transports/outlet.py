@@ -9,7 +9,10 @@ order is kept. How much waits there is looked at before more is added; a client 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -103,6 +106,12 @@ class Outlet(ABC):
             self._slow()
             return
         self.transport.write(memoryview(data)[taken:])
+
+    def unread(self) -> int:
+        if self.closing or self.transport.is_closing():
+            return 0
+        in_kernel = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        return self.transport.get_write_buffer_size() + int.from_bytes(in_kernel, sys.byteorder)
 
     def finish(self) -> None:
         """Nothing more is written here."""

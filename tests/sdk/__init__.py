@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.sdk.contract")
+for module in ("publications", "access", "recovery", "steps"):
+    pytest.register_assert_rewrite(f"{__name__}.{module}")

@@ -60,11 +60,12 @@ const words = {
   },
   connect: () => client.connect(),
   disconnect: () => client.disconnect(),
-  subscribe({ channel, token }) {
+  subscribe({ channel, token, asks }) {
     let subscription = client.getSubscription(channel);
     if (subscription === null) {
       const options = { minResubscribeDelay: 50, maxResubscribeDelay: 500 };
       if (token) options.token = token;
+      if (asks) options.getToken = getToken;
       subscription = client.newSubscription(channel, options);
       tell(subscription, ["subscribing", "subscribed", "unsubscribed", "publication", "error"]);
     }

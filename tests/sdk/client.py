@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.services.deadline import eventually
+
 TokenSource = Callable[[], str]
 
 
@@ -67,7 +69,8 @@ class Client(ABC):
     async def disconnect(self) -> None: ...
 
     @abstractmethod
-    async def subscribe(self, channel: str, token: str = "") -> None: ...
+    async def subscribe(self, channel: str, token: str = "", *, asks: bool = False) -> None:
+        """With `asks`, another token for the channel comes from the client's source of tokens."""
 
     @abstractmethod
     async def unsubscribe(self, channel: str) -> None: ...
@@ -95,9 +98,10 @@ class Client(ABC):
     def all(self, name: str, channel: str = "") -> list[Event]:
         return [event for event in self.events if event.name == name and event.channel == channel]
 
-    def last(self, name: str, channel: str = "") -> Event | None:
-        found = self.all(name, channel)
-        return found[-1] if found else None
+    async def told(self, name: str, channel: str = "") -> Event:
+        """The first such event, once there is one."""
+        await eventually(lambda: self.all(name, channel))
+        return self.all(name, channel)[0]
 
     def data(self, channel: str) -> list[Any]:
         """The data of all publications on the channel, in the order in which the app got them."""

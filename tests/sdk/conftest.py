@@ -12,27 +12,18 @@ from tests.sdk import javascript
 from tests.sdk.client import Client, TokenSource
 from tests.sdk.javascript import JavaScriptClient
 from tests.sdk.python import PythonClient
-from tests.servers import Sections, ServerProcess, lacking
+from tests.servers import NewServer, ServerProcess, lacking, servers
 from tests.services.deadline import eventually
 
 C = TypeVar("C", bound=Client)
-NewServer = Callable[..., Awaitable[ServerProcess]]
 NewClient = Callable[..., Awaitable[Client]]
 NewJavaScript = Callable[..., Awaitable[JavaScriptClient]]
 
 
 @pytest.fixture
 async def new_server(tmp_path: Path) -> AsyncIterator[NewServer]:
-    """Starts servers; each is killed at the end."""
-    made: list[ServerProcess] = []
-
-    async def start(sections: Sections | None = None) -> ServerProcess:
-        made.append(ServerProcess(tmp_path, sections))
-        return await made[-1].start()
-
-    yield start
-    for server in made:
-        server.kill()
+    async with servers(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ class JavaScriptClient(Client):
     async def disconnect(self) -> None:
         await self._say("disconnect")
 
-    async def subscribe(self, channel: str, token: str = "") -> None:
-        await self._say("subscribe", channel=channel, token=token)
+    async def subscribe(self, channel: str, token: str = "", *, asks: bool = False) -> None:
+        await self._say("subscribe", channel=channel, token=token, asks=asks)
 
     async def unsubscribe(self, channel: str) -> None:
         await self._say("unsubscribe", channel=channel)

@@ -30,13 +30,14 @@ class PythonClient(Client):
     async def disconnect(self) -> None:
         await self._client.disconnect()
 
-    async def subscribe(self, channel: str, token: str = "") -> None:
+    async def subscribe(self, channel: str, token: str = "", *, asks: bool = False) -> None:
         subscription = self._client.get_subscription(channel)
         if subscription is None:
             subscription = self._client.new_subscription(
                 channel,
                 events=_SubscriptionEvents(self.events, channel),
                 token=token,
+                get_token=self._get_token if asks else None,
                 min_resubscribe_delay=0.05,
                 max_resubscribe_delay=0.5,
             )
@@ -64,7 +65,7 @@ class PythonClient(Client):
     async def close(self) -> None:
         await self._client.disconnect()
 
-    async def _get_token(self) -> str:
+    async def _get_token(self, *_channel: str) -> str:
         return self.next_token()
 
 

@@ -321,3 +321,22 @@ async def test_order_is_kept_while_a_client_falls_behind_and_catches_up(start_se
                 await server.publish("a", [round_, n, "x" * 20_000])
             for n in range(200):
                 assert (await client.receive())["push"]["pub"]["data"][:2] == [round_, n]
+
+
+async def test_a_ping_behind_a_long_answer_waits_for_a_slow_but_willing_reader(start_server: StartServer) -> None:
+    server = await start_server(clients=Clients(ping_interval=Duration(3), pong_timeout=Duration(1)))
+    for _ in range(100):
+        await server.publish("a", "x" * 60_000)
+    reader = await asyncio.to_thread(StoppedReader, server)
+    await asyncio.to_thread(reader.send, b'{"id":3,"subscribe":{"channel":"a","recover":true}}')
+    taken = 0
+    started = time.monotonic()
+    while taken < 5_900_000:  # about 8 s, more than an interval and two timeouts
+        await asyncio.sleep(0.02)
+        chunk = await asyncio.to_thread(reader.socket.recv, 15_000)
+        assert chunk, f"closed after {taken} bytes"
+        taken += len(chunk)
+    assert time.monotonic() - started > 5
+    assert server.node.stats.disconnects.total() == 0
+    await eventually(lambda: server.node.stats.disconnects[3012] == 1, 20 * SECOND)
+    reader.socket.close()
