@@ -78,7 +78,7 @@ class FrameCounter:
 
     A publication is a text or binary frame whose payload has at least `least` bytes; smaller ones are pings and
     answers, which `feed` hands out. Every header is looked at. Nearly always all frames of a chunk are of one size:
-    then one `struct` takes all headers out at once, in C.
+    then one `struct` takes all headers out at once, in C, also where a chunk begins or ends within a frame.
     """
 
     def __init__(self, slots: int, least: int) -> None:
@@ -92,12 +92,29 @@ class FrameCounter:
 
         Raises FrameError.
         """
-        if not self._rests[slot]:
-            times, left = divmod(length, self._size)
-            if not left and self._headers(times).unpack_from(buffer) == self._expected[times]:
-                self.counts[slot] += times
-                return None
+        rest = self._rests[slot]
+        missing = self._size - len(rest) if rest else 0
+        times, left = divmod(length - missing, self._size)
+        if (
+            0 <= missing <= length
+            and (times or rest)
+            and self._is_usual(rest, buffer)
+            and self._usual_follow(buffer, missing, times)
+        ):
+            self.counts[slot] += times + bool(rest)
+            self._rests[slot] = b""
+            if left:
+                return self._walk(slot, bytes(memoryview(buffer)[length - left : length]))
+            return None
         return self._walk(slot, bytes(memoryview(buffer)[:length]))
+
+    def _is_usual(self, rest: bytes, buffer: bytearray) -> bool:
+        """Whether the frame that was cut off, if there is one, is of the usual size."""
+        width = len(self._header)
+        return not rest or (rest[:width] + buffer[: max(0, width - len(rest))]) == self._header
+
+    def _usual_follow(self, buffer: bytearray, start: int, times: int) -> bool:
+        return not times or self._headers(times).unpack_from(buffer, start) == self._expected[times]
 
     def _headers(self, times: int) -> struct.Struct:
         """Takes the headers out of so many frames of the usual size."""

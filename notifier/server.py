@@ -57,6 +57,7 @@ class Server:
         """Raises ConfigError when the channel rules cannot be used. Must be called inside a running loop."""
         self.config = config
         clock = SystemClock()
+        loop = asyncio.get_running_loop()
         self.node = Node(
             name=config.server.name or socket.gethostname(),
             version=__version__,
@@ -68,7 +69,8 @@ class Server:
             anonymous=config.auth.anonymous,
             verifier=Tokens(config.auth),
             clock=clock,
-            defer=asyncio.get_running_loop().call_soon,
+            defer=loop.call_soon,
+            later=loop.call_later,
             new_id=_new_id,
         )
         node = self.node

@@ -57,8 +57,14 @@ class Ticks:
 
     def __init__(self) -> None:
         self._deferred: list[Callable[[], None]] = []
+        self.delays: list[float] = []
 
     def __call__(self, function: Callable[[], None]) -> None:
+        self._deferred.append(function)
+
+    def later(self, delay_s: float, function: Callable[[], None]) -> None:
+        """As good as the next tick's end; `delays` notes for how long."""
+        self.delays.append(delay_s)
         self._deferred.append(function)
 
     def end(self) -> None:
@@ -141,6 +147,7 @@ def make_node(
     """A node on a memory log, with tokens signed by `SECRET`. Ids are client-1, client-2, …"""
     numbers = itertools.count()
     clock = clock or ManualClock()
+    ticks = ticks or Ticks()
     node = Node(
         name="test",
         version="0",
@@ -152,7 +159,8 @@ def make_node(
         anonymous=anonymous,
         verifier=Tokens(Auth(hmac_keys=[Secret(SECRET)])),
         clock=clock,
-        defer=ticks or Ticks(),
+        defer=ticks,
+        later=ticks.later,
         new_id=lambda: f"client-{next(numbers)}",
     )
     node.log = MemoryLog(node.feed, clock, "epoch-1")

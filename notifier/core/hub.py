@@ -7,12 +7,13 @@ for a publication, all frames of one tick of the loop are joined and written onc
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 
-from notifier.core.ports import Connection
+from notifier.core.ports import Clock, Connection
 from notifier.core.stats import Stats
 from notifier.protocol.encoding import Encoding
 from notifier.protocol.messages import Publication
+
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.005
 
 
 class Audience:
@@ -84,12 +85,25 @@ class Subscribers:
 
 
 class Hub:
-    """`defer` calls a function at the end of the loop's tick."""
+    """`defer` calls a function at the end of the loop's tick, `later` after so many seconds.
 
-    def __init__(self, defer: Callable[[Callable[[], None]], object], stats: Stats) -> None:
+    A flush that took long is followed by a pause as long, up to `LONGEST_PAUSE_S`: what arrives meanwhile is written
+    together, which costs little more than one frame alone, and whatever else the loop has to do gets its turn.
+    """
+
+    def __init__(
+        self,
+        defer: Callable[[Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], object],
+        clock: Clock,
+        stats: Stats,
+    ) -> None:
         self.epoch = ""
         self._defer = defer
+        self._later = later
+        self._clock = clock
         self._stats = stats
+        self._not_before = 0.0
         self._channels: dict[str, Subscribers] = {}
         self._dirty: list[Audience] = []
         self._since = 0.0
@@ -108,23 +122,34 @@ class Hub:
                 self._stats.encodings += 1
             if not audience.pending:
                 if not self._dirty:
-                    self._since = perf_counter()
-                    self._defer(self.flush)
+                    self._since = self._clock.monotonic()
+                    self._defer(self._flush_in_time)
                 self._dirty.append(audience)
             audience.pending.append(frame)
 
     def flush(self) -> None:
-        """Write what the tick has gathered."""
+        """Write what has been gathered."""
         if not self._dirty:
             return
         dirty, self._dirty = self._dirty, []
-        started = perf_counter()
+        clock = self._clock
+        started = clock.monotonic()
         frames = sum(audience.write() for audience in dirty)
-        ended = perf_counter()
+        ended = clock.monotonic()
+        took_s = ended - started
+        self._not_before = ended + min(took_s, LONGEST_PAUSE_S) if took_s >= SHORTEST_PAUSE_S else 0.0
         stats = self._stats
         stats.flush_frames.observe(frames)
-        stats.flush_seconds.observe(ended - started)
+        stats.flush_seconds.observe(took_s)
         stats.record_to_socket.observe(ended - self._since)
+
+    def _flush_in_time(self) -> None:
+        """Flush now, or when the pause after the last flush is over."""
+        pause_s = self._not_before - self._clock.monotonic()
+        if pause_s > 0:
+            self._later(pause_s, self.flush)
+        else:
+            self.flush()
 
     def join(self, channel: str, connection: Connection) -> None:
         """From now on the connection gets the channel's publications. What waits for others is written before."""

@@ -36,8 +36,8 @@ class Appended(Struct, frozen=True):
 class Node:
     """Everything a session needs, made from its sections of the configuration. The outside world comes as ports.
 
-    `defer` calls a function at the end of the loop's tick; `new_id` makes ids that nobody can guess. The log is given
-    afterwards, since it reads into `feed`.
+    `defer` calls a function at the end of the loop's tick, `later` after so many seconds; `new_id` makes ids that nobody
+    can guess. The log is given afterwards, since it reads into `feed`.
     """
 
     log: Log
@@ -56,6 +56,7 @@ class Node:
         verifier: Verifier,
         clock: Clock,
         defer: Callable[[Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], object],
         new_id: Callable[[], str],
     ) -> None:
         """Raises ConfigError when the channel rules cannot be used."""
@@ -65,7 +66,7 @@ class Node:
         self.stats = Stats()
         self.rules = Rules(channels)
         self.history = History(history.max_bytes, history.max_quiet_channels)
-        self.hub = Hub(defer, self.stats)
+        self.hub = Hub(defer, later, clock, self.stats)
         self.max_publication = publications.max_bytes
         self.feed = Feed(
             self.rules,

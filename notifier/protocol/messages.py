@@ -26,9 +26,10 @@ class ClientInfo(Struct, frozen=True, omit_defaults=True):
 class Publication:
     """One publication of one channel, checked and ready for every encoding.
 
-    `data` and `info` are JSON without raw newlines. `offset` is the place in the log plus one, 0 for a publication
-    that no history may hold; it is a client's business only where the channel keeps history (`positioned`). `index` is the channel's place among those of the same record: (offset, index) is unique
-    and rises in the log's order. `expires_at` is wall time in seconds, infinity for never.
+    `data` and `info` are JSON without raw newlines. `offset` is the place in the log plus one, 0 for a publication that
+    no history may hold; clients are told it where the channel keeps history (`positioned`). `index` is the channel's
+    place among those of the same record, so (offset, index) is unique and rises in the log's order; `last` says that no
+    other comes after it. `expires_at` is wall time in seconds, infinity for never.
     """
 
     __slots__ = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any, Self
 
@@ -30,7 +29,6 @@ class Worker:
     def __init__(self, section: RabbitMQ, log: LogSection, name: str = "worker") -> None:
         self.node: Node = make_node(
             clock=WallClock(),  # type: ignore[arg-type]
-            ticks=lambda function: asyncio.get_running_loop().call_soon(function),  # type: ignore[arg-type]
             repeat_window=log.repeat_window,
         )
         self.taken: list[tuple[int, str, bytes]] = []

@@ -10,7 +10,7 @@ from notifier.core.hub import Hub
 from notifier.core.stats import Stats
 from notifier.protocol.encoding import JSON_WEBSOCKET, SSE
 from notifier.protocol.messages import Publication
-from notifier.testing import RecordingConnection, Ticks
+from notifier.testing import ManualClock, RecordingConnection, Ticks
 
 
 @pytest.fixture
@@ -20,7 +20,11 @@ def ticks() -> Ticks:
 
 @pytest.fixture
 def hub(ticks: Ticks) -> Hub:
-    return Hub(ticks, Stats())
+    return make_hub(ticks)
+
+
+def make_hub(ticks: Ticks, stats: Stats | None = None, clock: ManualClock | None = None) -> Hub:
+    return Hub(ticks, ticks.later, clock or ManualClock(), stats or Stats())
 
 
 def pub(channel: str, offset: int) -> Publication:
@@ -44,7 +48,7 @@ def test_all_publications_of_a_tick_are_one_write(hub: Hub, ticks: Ticks) -> Non
 
 def test_a_publication_is_encoded_once_however_many_get_it(ticks: Ticks) -> None:
     stats = Stats()
-    hub = Hub(ticks, stats)
+    hub = make_hub(ticks, stats)
     clients = [RecordingConnection() for _ in range(50)]
     for client in clients:
         hub.join("a", client)
@@ -53,6 +57,29 @@ def test_a_publication_is_encoded_once_however_many_get_it(ticks: Ticks) -> None
     assert stats.encodings == 1
     assert stats.deliveries == 50
     assert len({id(client.writes[0]) for client in clients}) == 1
+
+
+@pytest.mark.parametrize(("flush_s", "pause_s"), [(0.0001, 0), (0.003, 0.003), (0.5, 0.005)])
+def test_after_a_flush_comes_a_pause_as_long_but_never_a_long_one(flush_s: float, pause_s: float) -> None:
+    ticks, clock = Ticks(), ManualClock()
+
+    class Busy(RecordingConnection):
+        def send(self, data: bytes) -> int:
+            clock.advance(flush_s)
+            return super().send(data)
+
+    client = Busy()
+    hub = make_hub(ticks, clock=clock)
+    hub.join("a", client)
+    hub.publish(pub("a", 1))
+    ticks.end()
+    hub.publish(pub("a", 2))
+    ticks.end()
+    assert len(client.writes) == (1 if pause_s else 2)
+    hub.publish(pub("a", 3))
+    ticks.end()
+    assert ticks.delays == ([pytest.approx(pause_s)] if pause_s else [])
+    assert offsets(client) == [1, 2, 3]
 
 
 def test_each_encoding_gets_its_own_bytes(hub: Hub, ticks: Ticks) -> None:
@@ -104,7 +131,7 @@ def test_nothing_stays_when_everybody_has_left(hub: Hub) -> None:
 @given(st.lists(st.sampled_from(["a", "b", "tick"]), max_size=40))
 def test_a_stream_of_several_channels_keeps_the_order_of_the_log(steps: list[str]) -> None:
     ticks = Ticks()
-    hub = Hub(ticks, Stats())
+    hub = make_hub(ticks)
     stream, others = RecordingConnection(), [RecordingConnection(), RecordingConnection()]
     hub.attach(["a", "b"], stream)
     for channel, other in zip("ab", others, strict=True):
