@@ -36,8 +36,8 @@ class Appended(Struct, frozen=True):
 class Node:
     """Everything a session needs, made from its sections of the configuration. The outside world comes as ports.
 
-    `defer` calls a function at the end of the loop's tick, `later` after so many seconds; `new_id` makes ids that nobody
-    can guess. The log is given afterwards, since it reads into `feed`.
+    `defer` calls a function at the end of the loop's tick, `later` after so many seconds; `new_id` makes ids that
+    nobody can guess. The log is given afterwards, since it reads into `feed`.
     """
 
     log: Log
