@@ -123,6 +123,7 @@ class Node:
     def closed(self, session: Session) -> None:
         """Nothing of the session stays behind."""
         self.stats.connections[session.transport] -= 1
+        self.stats.ended += 1
         self._waiting.discard(session.due_connect, session)
         self._pings.discard(session.due_ping, session)
         self._pongs.discard(session.due_pong, session)

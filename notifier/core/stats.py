@@ -40,6 +40,7 @@ class Stats:
         self.delivered_bytes = 0
         self.encodings = 0
         self.connections: Counter[str] = Counter()
+        self.ended = 0
         self.connected: Counter[str] = Counter()
         self.disconnects: Counter[int] = Counter()
         self.errors: Counter[int] = Counter()
