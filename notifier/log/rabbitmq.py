@@ -50,6 +50,7 @@ class RabbitMQLog:
         self._caught_up = asyncio.Event()
         self._marker_read_at = time.monotonic()
         self._marker_confirmed_at = 0.0
+        self._declaring = asyncio.Lock()
         self._catching_up = asyncio.Lock()
         self._runs_begun = self._runs_ended = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,16 +95,13 @@ class RabbitMQLog:
     async def append(self, draft: Draft) -> int:
         """The record's offset, once this worker has read it back. Raises Unavailable; the record may still appear
         then."""
-        started = time.monotonic()
         try:
             async with asyncio.timeout(self._section.append_timeout):
-                offset = await self._append(draft)
+                return await self._append(draft)
         except TimeoutError:
             raise Unavailable("the log did not take the record in time; it may still appear") from None
         except LOST as error:
             raise Unavailable(f"the log: {describe(error)}") from error
-        self._stats.append_to_read.observe(time.monotonic() - started)
-        return offset
 
     async def catch_up(self) -> None:
         """Read everything that is in the log now. Callers at the same time share one marker."""
@@ -142,8 +140,9 @@ class RabbitMQLog:
         waiting = self._appends.pop(ref, None)
         if waiting is None:
             return
-        future, _ = waiting
+        future, since = waiting
         self._marker_read_at = time.monotonic()
+        self._stats.append_to_read.observe(self._marker_read_at - since)
         if self._tail.settle():
             self._caught_up.set()
         else:
@@ -218,10 +217,11 @@ class RabbitMQLog:
         return Draft([markers.CHANNEL], markers.encode(marker))
 
     async def _ensure_topology(self, connection: AbstractConnection) -> None:
-        channel = connection.channel()
-        await channel.initialize()
-        await topology.ensure(channel, self._rabbitmq)
-        await channel.close()
+        async with self._declaring:  # a stream that two connections declare at once is an internal error of the broker
+            channel = connection.channel()
+            await channel.initialize()
+            await topology.ensure(channel, self._rabbitmq)
+            await channel.close()
 
     @property
     def _patience_s(self) -> float:

@@ -12,7 +12,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from notifier.config import Duration, LogSection, RabbitMQ, Secret
+from notifier.config import ChannelRule, Duration, HistoryRule, LogSection, RabbitMQ, Secret
 from notifier.core.history import Verdict
 from notifier.errors import Unavailable
 from notifier.protocol.messages import Position
@@ -87,6 +87,30 @@ async def test_a_new_worker_knows_what_was_before_it(new_worker: NewWorker) -> N
         assert rule is not None
         assert second.node.history.verdict("a", rule, Position(offsets[4], epoch)) is Verdict.RECOVERED
         assert [p.data for p in second.node.history.after("a", offsets[4], 0)] == [b"5", b"6", b"7", b"8", b"9"]
+
+
+async def test_a_channel_quiet_for_longer_than_payloads_are_kept_recovers_on_a_new_worker(section: Sections) -> None:
+    rule = ChannelRule(match="#", history=HistoryRule(size=10, ttl=Duration(1)), subscribe=["anyone"])
+    async with Worker(*section, name="first", rules=[rule]) as first:
+        await first.ready()
+        missed = await first.publish("a", b"1")
+        last = await first.publish("a", b"2")
+        epoch = first.node.history.epoch
+        history = first.node.history
+
+        def let_go() -> bool:
+            history.trim(first.node.clock.time())
+            return history.publications == 0
+
+        await eventually(let_go)
+        await first.log.catch_up()  # a marker: it tells the second worker how old the publications are
+    async with Worker(*section, name="second", rules=[rule]) as second:
+        await second.ready()
+        found = second.node.rules.find("a")
+        assert found is not None
+        assert second.node.history.publications == 0, "no payload is kept"
+        assert second.node.history.verdict("a", found, Position(last, epoch)) is Verdict.RECOVERED
+        assert second.node.history.verdict("a", found, Position(missed, epoch)) is Verdict.TRIMMED
 
 
 async def test_all_workers_drop_the_same_repeats_also_one_that_starts_later(new_worker: NewWorker) -> None:

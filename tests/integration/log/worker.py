@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Self
 
-from notifier.config import Duration, LogSection, RabbitMQ, Secret
+from notifier.config import ChannelRule, Duration, LogSection, RabbitMQ, Secret
 from notifier.core.node import Node
 from notifier.core.record import Draft, Record
 from notifier.log.rabbitmq import RabbitMQLog
-from notifier.testing import make_node
+from notifier.testing import OPEN_RULE, make_node
 from tests.services.deadline import SECOND, eventually
 
 
@@ -26,8 +27,11 @@ class WallClock:
 class Worker:
     """Notes every record it takes, as (offset, channel, body), and how often it had to begin anew."""
 
-    def __init__(self, section: RabbitMQ, log: LogSection, name: str = "worker") -> None:
+    def __init__(
+        self, section: RabbitMQ, log: LogSection, name: str = "worker", rules: Sequence[ChannelRule] = (OPEN_RULE,)
+    ) -> None:
         self.node: Node = make_node(
+            rules,
             clock=WallClock(),  # type: ignore[arg-type]
             repeat_window=log.repeat_window,
         )
