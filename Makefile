@@ -10,7 +10,7 @@ SDK := tests/sdk
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format bench config constraints clean system
+.PHONY: help run test lint format bench config proto constraints clean system
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ bench: $(VENV)/.dev system ## the load test; ARGS="--help" for what it can do
 
 config: $(VENV)/.runtime ## renew config/notifier.toml: every key with its description and default
 	$(BIN)/python -c 'from notifier.config import reference; print(reference(), end="")' > config/notifier.toml
+
+proto: $(VENV)/.dev ## renew notifier/protocol/client_pb2.py: the classes of client.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+		--python_out=. --mypy_out=. notifier/protocol/client.proto
 
 constraints: ## renew deploy/constraints.txt: the newest versions that pyproject.toml allows
 	deploy/constraints.sh

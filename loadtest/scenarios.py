@@ -8,7 +8,7 @@ import msgspec
 
 from loadtest.results import Cell, Point, Row
 
-DEFAULT_SERVERS = ("floor", "uws", "notifier", "nchan", "ws", "socketio", "naive")
+DEFAULT_SERVERS = ("floor", "uws", "notifier", "nchan", "nchan-nodelay", "ws", "socketio", "naive")
 
 
 class Column(msgspec.Struct, frozen=True):

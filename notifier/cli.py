@@ -175,8 +175,9 @@ def _check(options: argparse.Namespace) -> int:
     )
     if not len(rules):
         print("note: without a [[channels]] rule nobody can subscribe to anything")
-    if not config.auth.hmac_keys and not config.auth.anonymous:
-        print("note: without auth.hmac_keys or auth.anonymous nobody can connect")
+    auth = config.auth
+    if not (auth.hmac_keys or auth.public_keys or auth.jwks_url or auth.anonymous):
+        print("note: without auth.hmac_keys, public_keys, jwks_url or anonymous nobody can connect")
     if not config.api.keys:
         print("note: without api.keys the server API is off")
     return DONE

@@ -16,6 +16,7 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -128,6 +129,10 @@ class RabbitMQ(Section, frozen=True):
     rejected: Annotated[str, Meta(description="Queue for copies of records that are no publications.")] = (
         "notifications.rejected"
     )
+    control: Annotated[str, Meta(description="Fanout exchange between workers.")] = "notifier.control"
+    api: Annotated[str, Meta(description="Exchange and queue of the server API over AMQP; empty: only over HTTP.")] = (
+        "notifications.api"
+    )
     declare: Annotated[bool, Meta(description="Declare exchange, stream, binding and queue; false: only check.")] = True
     max_age: Annotated[Duration, Meta(description="Age cap of a stream that is declared.")] = Duration(7 * 86400)
     max_bytes: Annotated[Size, Meta(description="Size cap of a stream that is declared.")] = Size(10 * 10**9)
@@ -154,8 +159,31 @@ class Auth(Section, frozen=True):
 
     hmac_keys: Annotated[
         list[Secret],
-        Meta(description="HS256 keys of connection tokens, at least 32 bytes each; the first one signs, all verify."),
+        Meta(
+            description="Shared keys of tokens, at least 32 bytes each: HS256, from 48 bytes on also HS384, from 64 on "
+            "HS512. The first one signs, all verify."
+        ),
     ] = field(default_factory=list)
+    public_keys: Annotated[
+        list[str],
+        Meta(
+            description='Public keys of tokens: PEM texts, or "@/path/to/file.pem". RSA (RS256 to RS512, PS256 to '
+            "PS512), P-256, P-384 or P-521 (ES256 to ES512), Ed25519 or Ed448 (EdDSA)."
+        ),
+    ] = field(default_factory=list)
+    jwks_url: Annotated[
+        str,
+        Meta(description="https URL of a JSON Web Key Set with more public keys, chosen by `kid`; empty: none."),
+    ] = ""
+    jwks_max_age: Annotated[Duration, Meta(description="How long its keys are used before it is asked again.")] = (
+        Duration(600)
+    )
+    jwks_min_interval: Annotated[
+        Duration, Meta(description="Least time between two requests to it, however many tokens name unknown keys.")
+    ] = Duration(30)
+    jwks_stale_for: Annotated[
+        Duration, Meta(description="How old its keys may get while it does not answer; then no token is accepted.")
+    ] = Duration(24 * 3600)
     require_exp: Annotated[bool, Meta(description="Refuse tokens that never expire.")] = True
     audience: Annotated[str, Meta(description="Required `aud`; empty: a token must not be for another audience.")] = ""
     issuer: Annotated[str, Meta(description="Required `iss`; empty: any.")] = ""
@@ -194,10 +222,21 @@ class Clients(Section, frozen=True):
     )
     max_message: Annotated[Size, Meta(description="Largest frame from a client.")] = Size(64 * 2**10)
     max_channels: Annotated[Count, Meta(description="Most channels of one connection.")] = 128
+    max_channel_bytes: Annotated[Count, Meta(le=255, description="Longest name of a channel.")] = 255
+    command_rate: Annotated[
+        int, Meta(ge=0, description="Commands a second that one connection may send for long; 0: any number.")
+    ] = 100
+    command_burst: Annotated[Count, Meta(description="Commands that it may send at once.")] = 1000
     max_buffer: Annotated[Size, Meta(description="Unsent bytes after which a client counts as slow.")] = Size(2**20)
     history_limit: Annotated[Count, Meta(description="Most publications in one history reply to a client.")] = 300
     sse_heartbeat: Annotated[Duration, Meta(description="How often an idle SSE stream gets its cursor.")] = Duration(15)
     sse_retry: Annotated[Duration, Meta(description="Reconnect delay that EventSource is told.")] = Duration(1)
+    compression: Annotated[
+        bool, Meta(description="Offer permessage-deflate: fewer bytes, more CPU for each publication.")
+    ] = False
+    send_queue: Annotated[
+        str, Meta(description="Queue of the broker that gets what clients `send`; empty: they may not.")
+    ] = ""
 
 
 class Publications(Section, frozen=True):
@@ -218,8 +257,35 @@ class ChannelRule(Section, frozen=True):
 
     match: Annotated[str, Meta(min_length=1, max_length=255)]
     history: HistoryRule | None = None
+    recovery: Literal["stream", "cache"] = "stream"
+    presence: bool = False
+    join_leave: Literal["off", "on_request", "always"] = "off"
+    delta: bool = False
+    tag_filter: bool = False
+    wildcard: bool = False
     subscribe: Rights = field(default_factory=list)
     publish: Rights = field(default_factory=list)
+
+
+class Connect(Section, frozen=True):
+    """What happens when a client connects."""
+
+    subscribe: Annotated[
+        list[str],
+        Meta(
+            description="Channels that every client with a user is subscribed to by the server, "
+            'with claims of its token filled in, such as "user.{sub}".'
+        ),
+    ] = field(default_factory=list)
+
+
+class RpcRule(Section, frozen=True):
+    """Where calls of the methods that match `method` go: to whoever consumes `queue`, and back within `timeout`."""
+
+    method: Annotated[str, Meta(min_length=1, max_length=255)]
+    queue: Annotated[str, Meta(min_length=1, max_length=255)]
+    timeout: Duration = Duration(5)
+    allow: Rights = field(default_factory=list)
 
 
 class LoggingSection(Section, frozen=True):
@@ -242,8 +308,10 @@ class Config(Section, frozen=True):
     api: Api = field(default_factory=Api)
     clients: Clients = field(default_factory=Clients)
     publications: Publications = field(default_factory=Publications)
+    connect: Connect = field(default_factory=Connect)
     logging: LoggingSection = field(default_factory=LoggingSection)
     channels: list[ChannelRule] = field(default_factory=list)
+    rpc: list[RpcRule] = field(default_factory=list)
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
@@ -263,11 +331,7 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
 
 def check(config: Config) -> list[str]:
     """One sentence for every value that is well-formed but impossible here, or beside another one."""
-    problems = [
-        f"auth.hmac_keys[{index}]: {len(key.encode())} bytes; HS256 needs at least 32"
-        for index, key in enumerate(config.auth.hmac_keys)
-        if len(key.encode()) < 32
-    ]
+    problems = _check_auth(config.auth)
     whole = {
         "clients.ping_interval": config.clients.ping_interval,
         "clients.pong_timeout": config.clients.pong_timeout,
@@ -305,8 +369,15 @@ _REFERENCE_CHANNELS = """
 # What channels keep, and who may use them. The first rule that matches wins; without a rule nobody may do anything.
 # match:     RabbitMQ's topic patterns: * is one word, # any number of words.
 # history:   at most `size` publications, none older than `ttl`; without it nothing is kept or recovered.
+# recovery:  "stream": everything that was missed; "cache": only the last publication.
+# presence:  who is there can be asked.
+# join_leave: "off", "on_request" (clients that ask for it are told who comes and goes), "always" (all are).
+# delta:     clients that can get the difference to the publication before.
+# tag_filter: clients may ask for publications with certain tags only.
+# wildcard:  clients may subscribe to a pattern within `match`.
 # subscribe, publish: any of "anyone", "authenticated", "token" (a token for this channel), "role:NAME",
-#            or a pattern with a claim of the connection's token, such as "user.{sub}".
+#            or a pattern with a claim of the connection's token, such as "user.{sub}"; for publish also "subscriber".
+# [[rpc]] entries (method, queue, timeout, allow) forward calls of clients to a queue: see docs/commands.md.
 
 [[channels]]
 match = "user.*"
@@ -367,6 +438,87 @@ def _check_origins(origins: list[str]) -> list[str]:
         for index, origin in enumerate(origins)
         if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:\d+)?", origin)
     ]
+
+
+def read_public_key(entry: str) -> Any:
+    """The public key of an entry of `auth.public_keys`, as an object of `cryptography`.
+
+    Raises ValueError that says what is wrong; nothing of the entry stands in it but a file's name.
+    """
+    # To load that package takes half as long as all the rest here, and most configurations do not need it.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    pem = _read_key_file(entry.removeprefix("@")) if entry.startswith("@") else entry.encode()
+    if b"PRIVATE KEY-----" in pem:
+        raise ValueError("a private key; only whoever signs tokens may have that: expected the public key")
+    if b"-----BEGIN CERTIFICATE" in pem:
+        raise ValueError("a certificate; expected the public key in it")
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ValueError("not a public key in PEM (-----BEGIN PUBLIC KEY-----), or one of an unknown kind") from error
+    match key:
+        case rsa.RSAPublicKey() if key.key_size < 2048:
+            raise ValueError(f"an RSA key of {key.key_size} bits; expected at least 2048")
+        case ec.EllipticCurvePublicKey() if key.curve.name not in ("secp256r1", "secp384r1", "secp521r1"):
+            raise ValueError(f"a key on the curve {key.curve.name}; expected P-256, P-384 or P-521")
+        case rsa.RSAPublicKey() | ec.EllipticCurvePublicKey() | ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+            return key
+        case _:
+            raise ValueError("a key of a kind that signs no tokens; expected RSA, EC, Ed25519 or Ed448")
+
+
+def _read_key_file(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name}: {getattr(error, 'strerror', None) or 'not a file name'}") from error
+
+
+def _check_auth(auth: Auth) -> list[str]:
+    problems = []
+    for index, key in enumerate(auth.hmac_keys):
+        if len(key.encode()) < 32:
+            problems.append(f"auth.hmac_keys[{index}]: {len(key.encode())} bytes; HS256 needs at least 32")
+        elif "-----BEGIN " in key:
+            problems.append(f"auth.hmac_keys[{index}]: a key in PEM; public keys belong in auth.public_keys")
+    for index, entry in enumerate(auth.public_keys):
+        try:
+            read_public_key(entry)
+        except ValueError as error:
+            problems.append(f"auth.public_keys[{index}]: {error}")
+    return problems + _check_jwks(auth)
+
+
+def _check_jwks(auth: Auth) -> list[str]:
+    if not auth.jwks_url:
+        return []
+    problems = []
+    if not _is_trusted(auth.jwks_url):
+        problems.append(
+            "auth.jwks_url: expected https://host/path (http:// only on this machine), no user, password or fragment"
+        )
+    if auth.jwks_min_interval < 1:
+        problems.append("auth.jwks_min_interval: must be at least 1s")
+    if auth.jwks_max_age < auth.jwks_min_interval:
+        problems.append("auth.jwks_max_age: must not be shorter than auth.jwks_min_interval")
+    if auth.jwks_stale_for < auth.jwks_max_age:
+        problems.append("auth.jwks_stale_for: must not be shorter than auth.jwks_max_age")
+    return problems
+
+
+def _is_trusted(url: str) -> bool:
+    """Whether what is fetched from there can only come from that host."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or port == 0 or parts.username is not None or parts.fragment or not url.isascii() or " " in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 
 
 def _check_development_secrets(config: Config) -> list[str]:
@@ -476,6 +628,6 @@ def _sentence(text: str) -> str:
 
 
 def _shown(value: Any, kind: Any) -> str:
-    if kind is Secret:
+    if kind is Secret or Secret in typing.get_args(kind):
         return "a value that is not shown"
     return repr(value)[:80]

@@ -36,5 +36,9 @@ class TokenExpired(TokenError):
     """A token whose time is over, or has not come yet: a new one helps."""
 
 
+class TokensUnavailable(Unavailable):
+    """No token can be judged now: the keys to verify it with cannot be had. The token may well be good."""
+
+
 class WorkRefused(NotifierError):
     """The peer said no for good (permissions, a wrong declaration): somebody has to change something."""

@@ -17,21 +17,30 @@ import msgspec
 from aiohttp import web
 
 from notifier import __version__
-from notifier.api.http import ApiEndpoint
+from notifier.api.amqp import AmqpApi
+from notifier.api.http import ApiEndpoint, DocumentsEndpoint
 from notifier.auth.keys import ApiKeys
 from notifier.auth.tokens import Tokens
+from notifier.cluster.alone import NoBackends, NoBus
+from notifier.cluster.backends import RabbitMQBackends
+from notifier.cluster.bus import RabbitMQBus
+from notifier.cluster.connection import ControlConnection, Part
 from notifier.config import Config
 from notifier.console.page import Console
+from notifier.core.control import Control
 from notifier.core.node import Node
 from notifier.core.stats import Stats
 from notifier.errors import ConfigError, NotifierError
 from notifier.log.memory import MemoryLog
 from notifier.log.rabbitmq import RabbitMQLog
 from notifier.protocol.codes import SHUTDOWN
+from notifier.telemetry.describe import describe
 from notifier.telemetry.health import Check, Health
 from notifier.telemetry.metrics import CONTENT_TYPE, Metrics
+from notifier.transports.emulation import EmulationEndpoints
 from notifier.transports.gate import Gate
-from notifier.transports.sse import EventStreamEndpoint
+from notifier.transports.plain import PlainEndpoints
+from notifier.transports.unidirectional import UnidirectionalEndpoints
 from notifier.transports.websocket import WebSocketEndpoint
 
 _logger = logging.getLogger(__name__)
@@ -60,16 +69,21 @@ class Server:
         self.config = config
         clock = SystemClock()
         loop = asyncio.get_running_loop()
+        self.tokens = Tokens(config.auth, clock)
         self.node = Node(
             name=config.server.name or socket.gethostname(),
             version=__version__,
             channels=config.channels,
             history=config.history,
             clients=config.clients,
+            connect=config.connect,
             publications=config.publications,
             repeat_window=config.log.repeat_window,
             anonymous=config.auth.anonymous,
-            verifier=Tokens(config.auth),
+            rpc=config.rpc,
+            max_batch=config.api.max_batch,
+            leeway_s=config.auth.leeway,
+            verifier=self.tokens,
             clock=clock,
             defer=loop.call_soon,
             later=loop.call_later,
@@ -77,11 +91,16 @@ class Server:
         )
         node = self.node
         self.log: MemoryLog | RabbitMQLog
+        self.bus: NoBus | RabbitMQBus = NoBus()
+        self.cluster: ControlConnection | None = None
         if config.log.kind == "rabbitmq":
             self.log = RabbitMQLog(config.rabbitmq, config.log, node.feed, node.stats, node.node_id)
+            self.cluster = self._join_cluster()
         else:
             self.log = MemoryLog(node.feed, clock, _new_id()[:8])
+            node.backends = NoBackends()
         node.log = self.log
+        node.control = Control(node, self.bus, lambda: describe(node))
         self.health = Health()
         self.health.add("log", self._check_log)
         self.health.add("leaving", lambda: Check(not self.node.draining, "moving clients off" * self.node.draining))
@@ -89,6 +108,16 @@ class Server:
         self._ticker: asyncio.Task[None] | None = None
         self.address = ""
         self.collector: Collector | None = None
+
+    def _join_cluster(self) -> ControlConnection:
+        """What other workers and backends are reached by."""
+        node, rabbitmq = self.node, self.config.rabbitmq
+        self.bus = RabbitMQBus(rabbitmq.control, node.node_id, node.stats)
+        node.backends = backends = RabbitMQBackends()
+        parts: list[Part] = [self.bus, backends]
+        if rabbitmq.api:
+            parts.append(AmqpApi(node, rabbitmq.api, self.config.api.max_body, declare=rabbitmq.declare))
+        return ControlConnection(rabbitmq, node.node_id, node.stats, parts)
 
     async def start(self) -> None:
         """Listen, then begin to read the log: /livez answers at once, /readyz when the log has been read.
@@ -116,6 +145,8 @@ class Server:
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         self._ticker = asyncio.create_task(self._tick())
         await self.log.start()
+        if self.cluster is not None:
+            self.cluster.start()
 
     async def drain(self) -> None:
         """Take no new clients, and move those that are here off in slices, so that they do not all arrive elsewhere at
@@ -134,7 +165,12 @@ class Server:
         """Let go of everything."""
         if self._ticker:
             self._ticker.cancel()
+        if isinstance(self.bus, RabbitMQBus):
+            await self.bus.leave()
+        if self.cluster is not None:
+            await self.cluster.stop()
         await self.log.stop()
+        await self.tokens.close()
         if self._runner:
             await self._runner.cleanup()
 
@@ -145,10 +181,26 @@ class Server:
         application = web.Application(client_max_size=config.api.max_body)
         route = application.router
         route.add_get("/connection/websocket", WebSocketEndpoint(self.node, gate).handle)
-        events = EventStreamEndpoint(self.node, gate, config.auth, keys)
-        route.add_get("/sse", events.handle)
-        route.add_options("/sse", events.preflight)
-        api = ApiEndpoint(self.node, keys, config.api.max_body, config.api.max_batch)
+        emulation = EmulationEndpoints(self.node, gate)
+        for method in ("POST", "OPTIONS"):
+            route.add_route(method, "/connection/http_stream", emulation.http_stream)
+            route.add_route(method, "/emulation", emulation.upward)
+        for method in ("GET", "POST"):
+            route.add_route(method, "/connection/sse", emulation.event_stream)
+        one_way = UnidirectionalEndpoints(self.node, gate)
+        route.add_get("/connection/uni_websocket", one_way.websocket)
+        for method in ("GET", "POST"):
+            route.add_route(method, "/connection/uni_sse", one_way.event_stream)
+        for method in ("POST", "OPTIONS"):
+            route.add_route(method, "/connection/uni_http_stream", one_way.http_stream)
+        plain = PlainEndpoints(self.node, gate, config.auth, keys)
+        route.add_get("/sse", plain.event_stream)
+        route.add_options("/sse", plain.preflight)
+        route.add_get("/ws", plain.websocket)
+        documents = DocumentsEndpoint(config, keys)
+        route.add_route("*", "/api/openapi.json", documents.openapi)
+        route.add_route("*", "/api/asyncapi.json", documents.asyncapi)
+        api = ApiEndpoint(self.node, keys, config.api.max_body)
         route.add_route("*", "/api", api.handle)
         route.add_route("*", "/api/{method}", api.handle)
         route.add_get("/livez", self._livez)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from notifier.auth.tokens import Tokens
+from notifier.cluster.alone import NoBackends, NoBus
 from notifier.config import (
     Auth,
     ChannelRule,
     Clients,
+    Connect,
     Duration,
     HistoryRule,
     HistorySection,
@@ -20,12 +23,14 @@ from notifier.config import (
     Size,
 )
 from notifier.core import commands
+from notifier.core.control import Control
 from notifier.core.node import Node
 from notifier.core.session import Session
 from notifier.log.memory import MemoryLog
-from notifier.protocol import codec_json
+from notifier.protocol import frames
 from notifier.protocol.codes import ConnectionEnded, Disconnect
-from notifier.protocol.encoding import JSON_WEBSOCKET, Encoding
+from notifier.protocol.encoding import JSON_WEBSOCKET, ClientEncoding
+from notifier.telemetry.describe import describe
 
 SECRET = "a-secret-of-at-least-thirty-two-bytes"  # noqa: S105 - for tests
 
@@ -77,8 +82,7 @@ class Ticks:
 class RecordingConnection:
     """A `core.ports.Connection` that keeps what it is given: `writes` as they came, `disconnect` once closed."""
 
-    def __init__(self, encoding: Encoding = JSON_WEBSOCKET) -> None:
-        self.encoding = encoding
+    def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.disconnect: Disconnect | None = None
 
@@ -106,15 +110,15 @@ class RecordingConnection:
         """The JSON messages in the WebSocket frames written so far, and forget them."""
         text = b"".join(map(bytes, self.writes))
         self.writes.clear()
-        return list(itertools.chain.from_iterable(map(_lines, _payloads(text))))
+        return list(itertools.chain.from_iterable(map(_lines, payloads(text))))
 
 
 class Client:
     """A session with a recording connection, spoken to in JSON."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, encoding: ClientEncoding = JSON_WEBSOCKET) -> None:
         self.connection = RecordingConnection()
-        self.session = Session(node, self.connection, "websocket")
+        self.session = Session(node, self.connection, "websocket", encoding)
 
     async def send(self, *messages: dict[str, Any]) -> list[dict[str, Any]]:
         """Send commands in one frame; the answer is everything that was written up to now."""
@@ -122,7 +126,7 @@ class Client:
 
     async def send_text(self, text: str) -> list[dict[str, Any]]:
         try:
-            await commands.run(self.session, codec_json.commands(text))
+            await commands.run(self.session, self.session.encoding.codec.commands(text.encode()))
         except ConnectionEnded as error:
             self.session.disconnect(error.disconnect)
         return self.connection.take_messages()
@@ -139,6 +143,7 @@ def make_node(
     clock: ManualClock | None = None,
     ticks: Ticks | None = None,
     clients: Clients | None = None,
+    connect: Connect | None = None,
     anonymous: bool = True,
     max_history_bytes: int = 2**20,
     max_quiet_channels: int = 1000,
@@ -154,6 +159,7 @@ def make_node(
         channels=rules,
         history=HistorySection(max_bytes=Size(max_history_bytes), max_quiet_channels=max_quiet_channels),
         clients=clients or Clients(),
+        connect=connect or Connect(),
         publications=Publications(),
         repeat_window=repeat_window,
         anonymous=anonymous,
@@ -164,21 +170,24 @@ def make_node(
         new_id=lambda: f"client-{next(numbers)}",
     )
     node.log = MemoryLog(node.feed, clock, "epoch-1")
+    node.backends = NoBackends()
+    node.control = Control(node, NoBus(), lambda: describe(node))
     return node
 
 
-def _payloads(data: bytes) -> list[bytes]:
-    """The payloads of unmasked frames."""
-    payloads = []
+def payloads(data: bytes) -> list[bytes]:
+    """The payloads of unmasked frames, inflated where they are compressed."""
+    found = []
     while data:
-        size, head = data[1], 2
+        opening, size, head = data[0], data[1], 2
         if size == 126:
             size, head = int.from_bytes(data[2:4], "big"), 4
         elif size == 127:
             size, head = int.from_bytes(data[2:10], "big"), 10
-        payloads.append(data[head : head + size])
+        payload = data[head : head + size]
+        found.append(zlib.decompress(payload + b"\x00\x00\xff\xff\x03\x00", -15) if opening & frames.RSV1 else payload)
         data = data[head + size :]
-    return payloads
+    return found
 
 
 def _lines(payload: bytes) -> list[dict[str, Any]]:

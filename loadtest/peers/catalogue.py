@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from loadtest.peers.floor import Floor
 from loadtest.peers.naive import Naive
-from loadtest.peers.nchan import Nchan
+from loadtest.peers.nchan import Nchan, NchanNoDelay
 from loadtest.peers.node import MicroWebSockets, SocketIo, Ws
 from loadtest.peers.peer import Peer
 from loadtest.peers.product import Product
 
 PEERS: dict[str, type[Peer]] = {
-    peer.key: peer for peer in (Product, Floor, MicroWebSockets, Ws, SocketIo, Nchan, Naive)
+    peer.key: peer for peer in (Product, Floor, MicroWebSockets, Ws, SocketIo, Nchan, NchanNoDelay, Naive)
 }

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.feeds import Feed, FloorFeed
-from loadtest.peers.peer import SCRIPTS, Missing, Peer
-from loadtest.peers.versions import said
+from loadtest.peers.compiling import compile_c
+from loadtest.peers.peer import Peer
 from loadtest.wire import PlainWire, Step
 
 
@@ -28,15 +26,7 @@ class Floor(Peer):
     wire = FloorWire()
 
     def install(self) -> dict[str, str]:
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            raise Missing("no C compiler (cc, gcc)")
-        self.cache.mkdir(parents=True, exist_ok=True)
-        command = [compiler, "-O2", "-Wall", "-o", str(self._program), str(SCRIPTS / "floor.c")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode:
-            raise Missing(f"{compiler} failed: {done.stderr[-500:]}")
-        return {"cc": (said([compiler, "--version"]) or "unknown").splitlines()[0]}
+        return {"cc": compile_c("floor.c", self._program)}
 
     def command(self, folder: Path) -> Sequence[str]:  # noqa: ARG002 - needs no folder
         return [str(self._program), str(self.port)]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.feeds import Feed, HttpFeed
+from loadtest.peers.compiling import compile_c
 from loadtest.peers.peer import Missing, Peer
 from loadtest.peers.versions import of_package, said
 from loadtest.wire import PlainWire, Step, upgrade
@@ -94,3 +95,23 @@ class Nchan(Peer):
     @staticmethod
     def _nginx() -> str | None:
         return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
+class NchanNoDelay(Nchan):
+    """The same with the socket option that all other servers here set: nchan leaves Nagle's algorithm on, so the kernel
+    holds small frames back while earlier ones are unacknowledged, and sends several in one segment."""
+
+    key = "nchan-nodelay"
+    label = "nchan, TCP_NODELAY"
+
+    def install(self) -> dict[str, str]:
+        versions = super().install()
+        compile_c("nodelay.c", self._library, "-shared", "-fPIC", "-ldl")
+        return versions
+
+    def command(self, folder: Path) -> Sequence[str]:
+        return ["env", f"LD_PRELOAD={self._library}", *super().command(folder)]
+
+    @property
+    def _library(self) -> Path:
+        return self.cache / "nodelay.so"

@@ -12,16 +12,17 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct
 
-from notifier.api import methods
+from notifier.api import asyncapi, methods, openapi
 from notifier.auth.keys import ApiKeys
+from notifier.config import Config
 from notifier.core.node import Node
-from notifier.errors import Unavailable
 from notifier.protocol import codes
-from notifier.protocol.codec_json import DECODE_ERRORS, encode, what_was_wrong
+from notifier.protocol.codec_json import DECODE_ERRORS, what_was_wrong
 from notifier.protocol.codes import CommandFailed, Error
 from notifier.protocol.messages import EMPTY
 
 BODY_TIMEOUT_S = 15.0
+KEY_REQUIRED = "an API key is required in X-API-Key"
 
 _STATUS = {
     codes.INTERNAL.code: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -43,15 +44,14 @@ class Call(Struct):
 class ApiEndpoint:
     """The handler of `/api` and what is below it."""
 
-    def __init__(self, node: Node, keys: ApiKeys, max_body: int, max_batch: int) -> None:
+    def __init__(self, node: Node, keys: ApiKeys, max_body: int) -> None:
         self._node = node
         self._keys = keys
         self._max_body = max_body
-        self._max_batch = max_batch
 
     async def handle(self, request: web.Request) -> web.Response:
-        if not self._allowed(request):
-            return _problem(HTTPStatus.UNAUTHORIZED, "an API key is required in X-API-Key")
+        if not _has_key(request, self._keys):
+            return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
         if request.method != "POST":
             return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "use POST", {"Allow": "POST"})
         try:
@@ -72,31 +72,47 @@ class ApiEndpoint:
         return await self._call(name, body, as_status=as_status)
 
     async def _call(self, name: str, body: bytes, *, as_status: bool) -> web.Response:
-        method = methods.METHODS.get(name)
-        if method is None:
+        try:
+            answer = await methods.call(self._node, name, body)
+        except methods.NoSuchMethod:
             return _problem(HTTPStatus.NOT_FOUND, "no such method")
-        try:
-            params = methods.decode(method, body)
-        except CommandFailed as error:
-            return _problem(HTTPStatus.BAD_REQUEST, error.error.message)
-        try:
-            if isinstance(params, methods.BroadcastRequest) and len(params.channels) > self._max_batch:
-                raise codes.bad_request(f"at most {self._max_batch} channels")
-            result = await method.call(self._node, params)
+        except methods.BadBody as error:
+            return _problem(HTTPStatus.BAD_REQUEST, str(error))
         except CommandFailed as error:
             return _failure(error.error, as_status=as_status)
-        except Unavailable as error:
-            return _failure(
-                Error(codes.INTERNAL.code, f"{codes.INTERNAL.message}: {error}", temporary=True), as_status=as_status
-            )
-        return web.Response(body=encode({"result": result}), content_type="application/json")
+        return web.Response(body=answer, content_type="application/json")
 
-    def _allowed(self, request: web.Request) -> bool:
-        key = request.headers.get("X-API-Key")
-        if key is None:
-            scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-            key = value.strip() if scheme.lower() == "apikey" else ""
-        return self._keys.accept(key)
+
+class DocumentsEndpoint:
+    """What describes the server: `/api/openapi.json` is the same everywhere and for everybody, `/api/asyncapi.json`
+    shows the channel rules and so needs the key."""
+
+    def __init__(self, config: Config, keys: ApiKeys) -> None:
+        self._config = config
+        self._keys = keys
+        self._openapi = msgspec.json.encode(openapi.document())
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        return _document(request, self._openapi)
+
+    async def asyncapi(self, request: web.Request) -> web.Response:
+        if not _has_key(request, self._keys):
+            return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
+        return _document(request, msgspec.json.encode(asyncapi.document(self._config, request.host)))
+
+
+def _has_key(request: web.Request, keys: ApiKeys) -> bool:
+    key = request.headers.get("X-API-Key")
+    if key is None:
+        scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+        key = value.strip() if scheme.lower() == "apikey" else ""
+    return keys.accept(key)
+
+
+def _document(request: web.Request, body: bytes) -> web.Response:
+    if request.method not in ("GET", "HEAD"):
+        return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "use GET", {"Allow": "GET, HEAD"})
+    return web.Response(body=body, content_type="application/json")
 
 
 def _failure(error: Error, *, as_status: bool) -> web.Response:

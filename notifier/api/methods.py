@@ -1,208 +1,264 @@
-"""The methods of the server API (protocol.md section 7): a node and a request in, a result out. No HTTP here."""
+"""The methods of the server API (protocol.md section 7): a node and a request in, a result out. No HTTP and no AMQP
+here."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-import fnmatch
-import os
-import resource
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
+from notifier.api import requests as api
 from notifier.core import channel as channels
 from notifier.core.commands import read_history
+from notifier.core.control import End, Join, Leave, Renew, Whom
 from notifier.core.node import Appended, Node
+from notifier.core.orders import Order, Revocation
 from notifier.core.record import Draft
 from notifier.core.rules import Rule
-from notifier.errors import Rejected
+from notifier.errors import Rejected, Unavailable
 from notifier.protocol import codes
-from notifier.protocol.codec_json import DECODE_ERRORS, what_was_wrong
-from notifier.protocol.codes import CommandFailed, Error, bad_request
-from notifier.protocol.messages import EMPTY, HistoryRequest, HistoryResult
+from notifier.protocol.codec_json import DECODE_ERRORS, compact, encode, what_was_wrong
+from notifier.protocol.codes import CommandFailed, Disconnect, Error, bad_request
+from notifier.protocol.messages import HistoryResult
 
 ALL = 2**31
+MAX_PROPERTIES_BYTES = 100_000  # they stand in one frame of AMQP, which has 128 KiB by default
+OVERRIDES = {"presence", "join_leave", "force_push_join_leave", "force_recovery", "force_positioning"}
 
 
-class Content(Struct):
-    """The fields that publish and broadcast share."""
-
-    data: Raw = EMPTY
-    b64data: str = ""
-    skip_history: bool = False
-    tags: dict[str, str] | None = None
-    idempotency_key: str = ""
-    delta: bool = False
-    version: int = 0
-    version_epoch: str = ""
-
-
-class PublishRequest(Content):
-    channel: str = ""
-
-
-class BroadcastRequest(Content):
-    channels: list[str] = []
-
-
-class ChannelsRequest(Struct):
-    pattern: str = ""
-
-
-class InfoRequest(Struct):
-    pass
-
-
-class PublishResult(Struct, omit_defaults=True):
-    """Absent where the channel keeps no history."""
-
-    offset: int = 0
-    epoch: str = ""
-
-
-class BroadcastResponse(Struct, omit_defaults=True):
-    """One of the two."""
-
-    result: PublishResult | None = None
-    error: Error | None = None
-
-
-class BroadcastResult(Struct):
-    responses: list[BroadcastResponse]
-
-
-class ChannelInfo(Struct):
-    num_clients: int
-
-
-class ChannelsResult(Struct):
-    channels: dict[str, ChannelInfo]
-
-
-class Metrics(Struct):
-    """Counters since the start, so that two readings make a rate."""
-
-    interval: float
-    items: dict[str, float]
-
-
-class Process(Struct):
-    """CPU in seconds since the start, resident memory in bytes."""
-
-    cpu: float
-    rss: int
-
-
-class NodeInfo(Struct):
-    uid: str
-    name: str
-    version: str
-    num_clients: int
-    num_users: int
-    num_channels: int
-    num_subs: int
-    uptime: int
-    metrics: Metrics
-    process: Process
-
-
-class InfoResult(Struct):
-    nodes: list[NodeInfo]
-
-
-async def publish(node: Node, request: PublishRequest) -> PublishResult:
+async def publish(node: Node, request: api.PublishRequest) -> api.PublishResult:
     rule = _rule(node, request.channel)
     data = _data(node, request)
     [appended] = await node.publish(_draft([request.channel], data, request))
     return _published(appended, rule, request)
 
 
-async def broadcast(node: Node, request: BroadcastRequest) -> BroadcastResult:
+async def broadcast(node: Node, request: api.BroadcastRequest) -> api.BroadcastResult:
     """One record of the log for all channels that may have it; each channel has its own answer, in order."""
     if not request.channels:
         raise bad_request("channels are required")
+    if len(request.channels) > node.max_batch:
+        raise bad_request(f"at most {node.max_batch} channels")
     data = _data(node, request)
     answers: list[Rule | Error] = [_rule_or_error(node, channel) for channel in request.channels]
     wanted = [c for c, answer in zip(request.channels, answers, strict=True) if isinstance(answer, Rule)]
-    wanted = list(dict.fromkeys(wanted))
-    appended = dict(zip(wanted, await node.publish(_draft(wanted, data, request)), strict=True)) if wanted else {}
-    return BroadcastResult(
+    draft = _draft(list(dict.fromkeys(wanted)), data, request)
+    appended = dict(zip(draft.channels, await node.publish(draft), strict=True)) if wanted else {}
+    return api.BroadcastResult(
         [
-            BroadcastResponse(error=answer)
+            api.BroadcastResponse(error=answer)
             if isinstance(answer, Error)
-            else BroadcastResponse(result=_published(appended[channel], answer, request))
+            else api.BroadcastResponse(result=_published(appended[channel], answer, request))
             for channel, answer in zip(request.channels, answers, strict=True)
         ]
     )
 
 
-async def history(node: Node, request: HistoryRequest) -> HistoryResult:
+async def subscribe(node: Node, request: api.SubscribeRequest) -> api.EmptyResult:
+    _rule(node, request.channel)
+    since = request.recover_since
+    if since is not None and since.offset < 0:
+        raise bad_request("recover_since.offset: a number from 0")
+    join = Join(
+        _whom(request),
+        request.channel,
+        info=_value("info", request.info, request.b64info),
+        data=_value("data", request.data, request.b64data),
+        expires_at=_wall_time("expire_at", request.expire_at),
+        overrides=_overrides(request.override),
+        since=(since.offset, since.epoch) if since is not None else None,
+    )
+    await node.control.tell(join)
+    return api.EmptyResult()
+
+
+async def unsubscribe(node: Node, request: api.UnsubscribeRequest) -> api.EmptyResult:
+    problem = channels.problem_with_pattern if channels.is_pattern(request.channel) else channels.problem_with
+    if text := problem(request.channel):
+        raise bad_request(text)
+    await node.control.tell(Leave(_whom(request), request.channel, codes.UNSUBSCRIBED_BY_SERVER))
+    return api.EmptyResult()
+
+
+async def disconnect(node: Node, request: api.DisconnectRequest) -> api.EmptyResult:
+    told = request.disconnect or api.DisconnectReason()
+    if not 3000 <= told.code <= 4999:
+        raise bad_request("disconnect.code: 3000 to 4999")
+    if not told.reason or len(told.reason.encode()) > api.MAX_REASON_BYTES:
+        raise bad_request(f"disconnect.reason: 1 to {api.MAX_REASON_BYTES} bytes")
+    whom = Whom(user=request.user, client=request.client, session=request.session, spared=request.whitelist)
+    await node.control.tell(End(whom, Disconnect(told.code, told.reason)))
+    return api.EmptyResult()
+
+
+async def refresh(node: Node, request: api.RefreshRequest) -> api.EmptyResult:
+    whom, expires_at = _whom(request), _wall_time("expire_at", request.expire_at)
+    info = _value("info", request.info, "")
+    if request.expired:
+        await node.control.tell(End(whom, codes.CONNECTION_EXPIRED))
+    else:
+        await node.control.tell(Renew(whom, expires_at, info))
+    return api.EmptyResult()
+
+
+async def presence(node: Node, request: api.ChannelRequest) -> api.PresenceResult:
+    _with_presence(node, request.channel)
+    return api.PresenceResult(await node.control.presence(request.channel))
+
+
+async def presence_stats(node: Node, request: api.ChannelRequest) -> api.PresenceStatsResult:
+    _with_presence(node, request.channel)
+    present = await node.control.presence(request.channel)
+    return api.PresenceStatsResult(len(present), len({info.user for info in present.values()}))
+
+
+async def history(node: Node, request: api.HistoryRequest) -> HistoryResult:
     rule = _rule(node, request.channel)
+    if not node.log.ready:
+        raise Unavailable("the log is still being read")
     return read_history(node.history, rule, request, ALL, node.clock.time())
 
 
-async def list_channels(node: Node, request: ChannelsRequest) -> ChannelsResult:
-    return ChannelsResult(
-        {
-            channel: ChannelInfo(node.hub.subscribers(channel))
-            for channel in node.hub.channels()
-            if not request.pattern or fnmatch.fnmatchcase(channel, request.pattern)
-        }
-    )
+async def history_remove(node: Node, request: api.ChannelRequest) -> api.EmptyResult:
+    """In the log, so that every worker does it, and one that starts later too."""
+    if not _rule(node, request.channel).keeps_history:
+        raise CommandFailed(codes.NOT_AVAILABLE)
+    await node.order(Order(remove_history=request.channel))
+    return api.EmptyResult()
 
 
-async def info(node: Node, _request: InfoRequest) -> InfoResult:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    stats = node.stats
-    uptime = node.clock.monotonic() - node.started_at
-    items = {
-        "publications": stats.publications,
-        "deliveries": stats.deliveries,
-        "delivered_bytes": stats.delivered_bytes,
-        "rejected": stats.rejected.total(),
-        "repeats": stats.repeats,
-        "disconnects": stats.disconnects.total(),
-        "log_end": node.history.end,
-        "log_known_from": node.history.known_from,
-        "history_publications": node.history.publications,
-        "history_bytes": node.history.size_bytes,
-        "connections": stats.connections.total(),
-    }
-    return InfoResult(
-        [
-            NodeInfo(
-                uid=node.node_id,
-                name=node.name,
-                version=node.version,
-                num_clients=len(node.sessions),
-                num_users=node.users,
-                num_channels=len(node.hub),
-                num_subs=stats.subscriptions,
-                uptime=int(uptime),
-                metrics=Metrics(round(uptime, 3), {name: float(value) for name, value in items.items()}),
-                process=Process(usage.ru_utime + usage.ru_stime, _resident_bytes()),
-            )
-        ]
-    )
+async def list_channels(node: Node, request: api.ChannelsRequest) -> api.ChannelsResult:
+    found = await node.control.channels(request.pattern)
+    return api.ChannelsResult({channel: api.ChannelInfo(number) for channel, number in found.items()})
+
+
+async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
+    return api.InfoResult(await node.control.info())
+
+
+async def connections(node: Node, request: api.ConnectionsRequest) -> api.ConnectionsResult:
+    return api.ConnectionsResult(await node.control.connections(request.user))
+
+
+async def revoke(node: Node, request: api.RevokeRequest) -> api.EmptyResult:
+    """In the log, like `history_remove`. It ends what rests on such tokens on live connections too."""
+    if [bool(request.token), bool(request.user), request.all].count(True) != 1:
+        raise bad_request("exactly one of token, user and all is required")
+    for name, value in (("token", request.token), ("user", request.user)):
+        _check_length(name, value, api.MAX_ID_BYTES)
+    before = _wall_time("before", request.before) or node.clock.time()
+    if request.token:
+        before = 0.0
+    revocation = Revocation(token_id=request.token, user=request.user, before=before, everybody=request.all)
+    await node.order(Order(revoke=revocation))
+    return api.EmptyResult()
+
+
+async def rpc(_node: Node, _request: api.RpcRequest) -> api.RpcResult:
+    """Backends have no methods to call here; the answer is the protocol's."""
+    raise CommandFailed(codes.METHOD_NOT_FOUND)
 
 
 class Method(NamedTuple):
-    """What a method takes and does."""
+    """What a method takes, does and answers."""
 
     request: type[Struct]
     call: Callable[[Node, Any], Awaitable[Struct]]
+    result: type[Struct]
 
 
 METHODS = {
-    "publish": Method(PublishRequest, publish),
-    "broadcast": Method(BroadcastRequest, broadcast),
-    "history": Method(HistoryRequest, history),
-    "channels": Method(ChannelsRequest, list_channels),
-    "info": Method(InfoRequest, info),
+    "publish": Method(api.PublishRequest, publish, api.PublishResult),
+    "broadcast": Method(api.BroadcastRequest, broadcast, api.BroadcastResult),
+    "subscribe": Method(api.SubscribeRequest, subscribe, api.EmptyResult),
+    "unsubscribe": Method(api.UnsubscribeRequest, unsubscribe, api.EmptyResult),
+    "disconnect": Method(api.DisconnectRequest, disconnect, api.EmptyResult),
+    "refresh": Method(api.RefreshRequest, refresh, api.EmptyResult),
+    "presence": Method(api.ChannelRequest, presence, api.PresenceResult),
+    "presence_stats": Method(api.ChannelRequest, presence_stats, api.PresenceStatsResult),
+    "history": Method(api.HistoryRequest, history, HistoryResult),
+    "history_remove": Method(api.ChannelRequest, history_remove, api.EmptyResult),
+    "channels": Method(api.ChannelsRequest, list_channels, api.ChannelsResult),
+    "info": Method(api.InfoRequest, info, api.InfoResult),
+    "connections": Method(api.ConnectionsRequest, connections, api.ConnectionsResult),
+    "revoke": Method(api.RevokeRequest, revoke, api.EmptyResult),
+    "rpc": Method(api.RpcRequest, rpc, api.RpcResult),
 }
+BATCH = "batch"
+
+
+class BadBody(Exception):
+    """A body that is no request of its method. The text says what is wrong."""
+
+
+class NoSuchMethod(Exception):
+    """A name that is no method's."""
+
+
+async def call(node: Node, name: str, body: bytes) -> bytes:
+    """The answer's JSON: `{"result": …}`, for a batch `{"replies": …}`.
+
+    Raises NoSuchMethod, BadBody, CommandFailed.
+    """
+    if name == BATCH:
+        return encode({"replies": await _batch(node, _decode(api.BatchRequest, body))})
+    method = METHODS.get(name)
+    if method is None:
+        raise NoSuchMethod(name)
+    return encode({"result": await _call(node, method, _decode(method.request, body))})
+
+
+async def _batch(node: Node, request: api.BatchRequest) -> list[dict[str, Any]]:
+    if len(request.commands) > node.max_batch:
+        raise bad_request(f"at most {node.max_batch} commands")
+    if request.parallel:
+        return list(await asyncio.gather(*(_reply(node, command) for command in request.commands)))
+    return [await _reply(node, command) for command in request.commands]
+
+
+async def _reply(node: Node, command: dict[str, Raw]) -> dict[str, Any]:
+    """One command of a batch; its error is its own."""
+    try:
+        name, body = _only(command)
+        return {name: await _call(node, METHODS[name], _decode(METHODS[name].request, bytes(body)))}
+    except BadBody as error:
+        return {"error": bad_request(str(error)).error}
+    except CommandFailed as error:
+        return {"error": error.error}
+
+
+def _only(command: dict[str, Raw]) -> tuple[str, Raw]:
+    if len(command) != 1:
+        raise bad_request("a command has exactly one method")
+    [(name, body)] = command.items()
+    if name not in METHODS:
+        raise CommandFailed(codes.METHOD_NOT_FOUND)
+    return name, body
+
+
+async def _call(node: Node, method: Method, request: Any) -> Struct:
+    try:
+        return await method.call(node, request)
+    except Unavailable as error:
+        text = f"{codes.INTERNAL.message}: {error}"
+        raise CommandFailed(Error(codes.INTERNAL.code, text, temporary=True)) from error
+
+
+def _decode(kind: type[Struct], body: bytes) -> Any:
+    """The request in a body; an empty body is an empty request. Raises BadBody."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except DECODE_ERRORS as error:
+        raise BadBody(what_was_wrong(error)) from error
+
+
+def _whom(request: Any) -> Whom:
+    return Whom(user=request.user, client=request.client, session=request.session)
 
 
 def _rule(node: Node, channel: str) -> Rule:
@@ -218,17 +274,13 @@ def _rule_or_error(node: Node, channel: str) -> Rule | Error:
     return node.rules.find(channel) or codes.UNKNOWN_CHANNEL
 
 
-def _data(node: Node, content: Content) -> bytes:
-    if content.version or content.version_epoch:
-        raise bad_request("version is not supported: the log gives the order")
-    data = bytes(content.data)
-    if content.b64data:
-        if data:
-            raise bad_request("either data or b64data, not both")
-        try:
-            data = base64.b64decode(content.b64data, validate=True)
-        except binascii.Error as error:
-            raise bad_request(f"b64data: {error}") from error
+def _with_presence(node: Node, channel: str) -> None:
+    if not _rule(node, channel).presence:
+        raise CommandFailed(codes.NOT_AVAILABLE)
+
+
+def _data(node: Node, content: api.Content) -> bytes:
+    data = _bytes("data", content.data, content.b64data)
     if not data:
         raise bad_request("data is required")
     try:
@@ -237,27 +289,67 @@ def _data(node: Node, content: Content) -> bytes:
         raise bad_request(f"data: {error.detail}") from error
 
 
-def _draft(wanted: list[str], data: bytes, content: Content) -> Draft:
-    return Draft(wanted, data, message_id=content.idempotency_key, tags=content.tags, skip_history=content.skip_history)
+def _bytes(name: str, value: Raw, in_base64: str) -> bytes:
+    data = bytes(value)
+    if not in_base64:
+        return data
+    if data:
+        raise bad_request(f"either {name} or b64{name}, not both")
+    try:
+        return base64.b64decode(in_base64, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise bad_request(f"b64{name}: not base64") from error
 
 
-def _published(appended: Appended, rule: Rule, content: Content) -> PublishResult:
+def _value(name: str, value: Raw, in_base64: str) -> str:
+    """A JSON value for clients, as text; empty for none."""
+    try:
+        return compact(data).decode() if (data := _bytes(name, value, in_base64)) else ""
+    except ValueError as error:
+        raise bad_request(f"{name}: {error}") from error
+
+
+def _wall_time(name: str, value: float) -> float:
+    if not 0 <= value <= api.MAX_WALL_TIME:
+        raise bad_request(f"{name}: seconds since 1970, 0 to {api.MAX_WALL_TIME}")
+    return float(value)
+
+
+def _check_length(name: str, value: str, most: int) -> None:
+    if len(value.encode()) > most:
+        raise bad_request(f"{name}: at most {most} bytes")
+
+
+def _overrides(flags: dict[str, api.Flag] | None) -> dict[str, bool]:
+    for name in flags or {}:
+        if name not in OVERRIDES:
+            raise bad_request(f"override.{name}: not one of {', '.join(sorted(OVERRIDES))}")
+    return {name: flag.value for name, flag in (flags or {}).items()}
+
+
+def _draft(wanted: list[str], data: bytes, content: api.Content) -> Draft:
+    """Raises CommandFailed for what would not fit beside the body of an AMQP message."""
+    tags = content.tags or {}
+    _check_length("idempotency_key", content.idempotency_key, api.MAX_ID_BYTES)
+    _check_length("version_epoch", content.version_epoch, api.MAX_ID_BYTES)
+    for name in tags:
+        _check_length("tags: a name", name, api.MAX_TAG_BYTES)
+    if not 0 <= content.version <= api.MAX_NUMBER:
+        raise bad_request(f"version: a number from 0 to {api.MAX_NUMBER}")
+    if sum(len(text.encode()) + 10 for text in (*wanted, *tags, *tags.values())) > MAX_PROPERTIES_BYTES:
+        raise bad_request(f"channels and tags: at most {MAX_PROPERTIES_BYTES} bytes together")
+    return Draft(
+        wanted,
+        data,
+        message_id=content.idempotency_key,
+        tags=content.tags,
+        skip_history=content.skip_history,
+        version=content.version,
+        version_epoch=content.version_epoch,
+    )
+
+
+def _published(appended: Appended, rule: Rule, content: api.Content) -> api.PublishResult:
     if content.skip_history or not rule.keeps_history:
-        return PublishResult()
-    return PublishResult(appended.offset, appended.epoch)
-
-
-def _resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - one line, read each second by a console
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def decode(method: Method, body: bytes) -> Any:
-    """The request in a body; an empty body is an empty request. Raises CommandFailed."""
-    try:
-        return msgspec.json.decode(body or b"{}", type=method.request)
-    except DECODE_ERRORS as error:
-        raise bad_request(what_was_wrong(error)) from error
+        return api.PublishResult()
+    return api.PublishResult(appended.offset, appended.epoch)

@@ -1,135 +1,120 @@
-"""JSON Web Tokens (RFC 7519): to identities, and made for trying things out.
+"""JSON Web Tokens (RFC 7519): to identities and grants, and made for trying things out.
 
-One algorithm is accepted, and it comes from the configuration, never from the token (reliability.md, S3). The texts of
-errors say what was wrong with a token but hold nothing of it.
+Which algorithms are accepted comes from the keys, never from the token (reliability.md, S3). The texts of errors say
+what was wrong with a token but hold nothing of it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jwt
-import msgspec
 
-from notifier.config import Auth
-from notifier.core.identity import Identity
-from notifier.errors import TokenError, TokenExpired
+from notifier.auth import claims, signatures
+from notifier.auth.claims import Claims
+from notifier.auth.jwks import Jwks
+from notifier.auth.signatures import Check
+from notifier.config import Auth, read_public_key
+from notifier.core.identity import Identity, SubscriptionGrant
+from notifier.core.ports import Clock
+from notifier.errors import ConfigError, TokenError
 
 ALGORITHM = "HS256"
-MAX_TOKEN_BYTES = 8192
+"""Of tokens that are made here."""
 
 
 class Tokens:
-    """Verifies connection and subscription tokens by shared keys; several keys let one be replaced without a cut."""
+    """Verifies connection and subscription tokens by all keys of the configuration; several keys let one be replaced
+    without a cut. A token with a key's id (`kid`) is verified by that key of the key set, or by a key without an id."""
 
-    def __init__(self, auth: Auth) -> None:
-        self._keys = list(auth.hmac_keys)
+    def __init__(self, auth: Auth, clock: Clock = time) -> None:
+        """Raises ConfigError when a key cannot be used."""
         self._auth = auth
-        self._options: Any = {
-            "require": ["exp"] if auth.require_exp else [],
-            "verify_aud": True,
-            "enforce_minimum_key_length": True,
-        }
+        self._clock = clock
+        self._keys: dict[str, list[Check]] = {}
+        for checks in _configured(auth):
+            for algorithm, check in checks.items():
+                self._keys.setdefault(algorithm, []).append(check)
+        self._jwks = Jwks(auth, clock) if auth.jwks_url else None
 
     async def connection(self, token: str) -> Identity:
-        """The identity of a connection token. Raises TokenExpired or TokenError."""
-        claims = self._claims(token)
-        if claims.get("channel"):
+        """The identity of a connection token. Raises TokenExpired, TokenError or TokensUnavailable."""
+        said, whole = await self._verified(token)
+        if said.channel:
             raise TokenError("a subscription token cannot connect")
-        return self._identity(claims)
+        return claims.identity(said, whole, self._auth)
 
-    async def subscription(self, token: str, user: str, channel: str) -> Identity:
-        """The identity of a subscription token for this user and channel. Raises TokenExpired or TokenError."""
-        claims = self._claims(token)
-        if claims.get("channel") != channel:
+    async def subscription(self, token: str, user: str, channel: str, client: str = "") -> SubscriptionGrant:
+        """What a token for a subscription to the channel gives this user, or only this client of the user.
+
+        Raises TokenExpired, TokenError or TokensUnavailable.
+        """
+        said, _ = await self._verified(token)
+        if said.channel != channel or not channel:
             raise TokenError("the token is for another channel")
-        if claims.get("sub", "") != user:
+        if said.sub != user:
             raise TokenError("the token is for another user")
-        return self._identity(claims)
+        if said.client and said.client != client:
+            raise TokenError("the token is for another client")
+        return claims.grant(said)
 
-    def _claims(self, token: str) -> dict[str, Any]:
-        if not self._keys:
+    async def close(self) -> None:
+        """Let go of connections."""
+        if self._jwks is not None:
+            await self._jwks.close()
+
+    async def _verified(self, token: str) -> tuple[Claims, dict[str, Any]]:
+        """The claims, once the signature has been found good: nothing in them is looked at before."""
+        if not self._keys and self._jwks is None:
             raise TokenError("no key is configured to verify tokens with")
-        if len(token) > MAX_TOKEN_BYTES:
-            raise TokenError("the token is too long")
-        failure: Exception | None = None
-        for key in self._keys:
-            try:
-                return jwt.decode(
-                    token,
-                    str(key),
-                    algorithms=[ALGORITHM],
-                    audience=self._auth.audience or None,
-                    issuer=self._auth.issuer or None,
-                    leeway=self._auth.leeway,
-                    options=self._options,
-                )
-            except jwt.InvalidSignatureError as error:
-                failure = error
-            except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
-                raise TokenExpired("the token is expired or not valid yet") from error
-            except (jwt.PyJWTError, ValueError, RecursionError) as error:
-                raise TokenError(f"the token is not valid: {_kind(error)}") from error
-        raise TokenError("the token's signature is wrong") from failure
+        signed = signatures.read(token)
+        for check in self._keys.get(signed.algorithm, ()):
+            if check(signed.message, signed.signature):
+                break
+        else:
+            check = await self._published(signed.algorithm, signed.key_id)
+            if not check(signed.message, signed.signature):
+                raise TokenError("the token's signature is wrong")
+        said, whole = claims.read(signed.payload)
+        claims.accept(said, self._auth, self._clock.time())
+        return said, whole
 
-    def _identity(self, claims: dict[str, Any]) -> Identity:
-        user = claims.get("sub", "")
-        if not isinstance(user, str):
-            raise TokenError("the token is not valid: sub is not a text")
-        info = claims.get("info")
-        return Identity(
-            user,
-            roles=_roles(claims.get(self._auth.roles_claim)),
-            claims=claims,
-            expires_at=_expiry(claims),
-            info=b"" if info is None else msgspec.json.encode(info),
-        )
+    async def _published(self, algorithm: str, key_id: str | None) -> Check:
+        """The key of the key set to try. Raises TokenError when there is none, and TokensUnavailable."""
+        if self._jwks is None or algorithm not in signatures.ASYMMETRIC:
+            if algorithm in self._keys:
+                raise TokenError("the token's signature is wrong")
+            raise TokenError("the token is not valid: its algorithm is not accepted")
+        check = await self._jwks.find(key_id, algorithm)
+        if check is None:
+            raise TokenError("the token is not valid: no key is known for it")
+        return check
 
 
-def make(auth: Auth, claims: dict[str, Any], ttl_s: float) -> str:
-    """A token signed with the first key. Raises TokenError when there is no key."""
+def make(auth: Auth, given: dict[str, Any], ttl_s: float) -> str:
+    """A token with these claims, signed with the first key. Raises TokenError when there is no key."""
     if not auth.hmac_keys:
         raise TokenError("auth.hmac_keys is empty: there is no key to sign with")
     now = int(time.time())
-    claims = {"iat": now, "exp": now + int(ttl_s), **claims}
+    said = {"iat": now, "exp": now + int(ttl_s), **given}
     if auth.audience:
-        claims.setdefault("aud", auth.audience)
+        said.setdefault("aud", auth.audience)
     if auth.issuer:
-        claims.setdefault("iss", auth.issuer)
-    return jwt.encode(claims, str(auth.hmac_keys[0]), algorithm=ALGORITHM)
+        said.setdefault("iss", auth.issuer)
+    return jwt.encode(said, str(auth.hmac_keys[0]), algorithm=ALGORITHM)
 
 
-def _roles(value: Any) -> frozenset[str]:
-    if isinstance(value, str):
-        return frozenset(value.split())
-    if isinstance(value, list):
-        return frozenset(item for item in value if isinstance(item, str))
-    return frozenset()
-
-
-def _expiry(claims: dict[str, Any]) -> float:
-    """When the connection ends: `expire_at` before `exp`, and 0 in the former for never (protocol.md section 4.2)."""
-    value = claims.get("expire_at", claims.get("exp"))
-    if value is None or value == 0:
-        return float("inf")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TokenError("the token is not valid: expire_at is not a number")
-    return float(value)
-
-
-def _kind(error: BaseException) -> str:
-    """What was wrong, by the error's kind: its text may quote the token."""
-    match error:
-        case jwt.MissingRequiredClaimError():
-            return f"it has no claim {error.claim!r}"
-        case jwt.InvalidAudienceError():
-            return "it is for another audience"
-        case jwt.InvalidIssuerError():
-            return "it is from another issuer"
-        case jwt.InvalidAlgorithmError():
-            return "its algorithm is not accepted"
-        case jwt.InvalidIssuedAtError():
-            return "it was issued in the future"
-        case _:
-            return "it cannot be read"
+def _configured(auth: Auth) -> Iterator[Mapping[str, Check]]:
+    """What each key of the configuration can verify. Raises ConfigError."""
+    for index, secret in enumerate(auth.hmac_keys):
+        try:
+            yield signatures.shared_key(secret)
+        except ValueError as error:
+            raise ConfigError([f"auth.hmac_keys[{index}]: {error}"]) from error
+    for index, entry in enumerate(auth.public_keys):
+        try:
+            yield signatures.public_key(read_public_key(entry))
+        except ValueError as error:
+            raise ConfigError([f"auth.public_keys[{index}]: {error}"]) from error

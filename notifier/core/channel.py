@@ -26,7 +26,7 @@ def problem_with(name: str) -> str:
         return "a channel's name is printable ASCII without spaces"
     if name.startswith(RESERVED):
         return f"names that start with {RESERVED} are the server's own"
-    if ("*" in name or "#" in name) and _WILDCARD.search(name):
+    if is_pattern(name):
         return "the words * and # are patterns, not channels"
     return ""
 
@@ -49,15 +49,38 @@ class Pattern:
             return name == self.text
         return _words_match(self._words, name.split("."))
 
+    def covers(self, other: str) -> bool:
+        """Whether this pattern matches every channel that another pattern does: `*` there must stand where `*` or `#`
+        stands here, and `#` where `#` does."""
+        if self._exact:
+            return other == self.text
+        return _words_match(self._words, other.split("."), of_pattern=True)
 
-def _words_match(pattern: list[str], words: list[str]) -> bool:
+
+def is_pattern(name: str) -> bool:
+    """Whether a name has a word that stands for others."""
+    return ("*" in name or "#" in name) and _WILDCARD.search(name) is not None
+
+
+def problem_with_pattern(name: str) -> str:
+    """What is wrong with a pattern that a client subscribes to; empty when nothing is."""
+    if _NAME.fullmatch(name) is None:
+        return "a pattern is printable ASCII without spaces"
+    if name.startswith(RESERVED):
+        return f"names that start with {RESERVED} are the server's own"
+    return ""
+
+
+def _words_match(pattern: list[str], words: list[str], *, of_pattern: bool = False) -> bool:
     """Greedy matching with one place to come back to, so that no pattern makes it slow."""
     at, here, star, taken = 0, 0, -1, 0
     while here < len(words):
         if at < len(pattern) and pattern[at] == "#":
             star, taken = at, here
             at += 1
-        elif at < len(pattern) and pattern[at] in ("*", words[here]):
+        elif at < len(pattern) and (
+            pattern[at] == words[here] or (pattern[at] == "*" and not (of_pattern and words[here] == "#"))
+        ):
             at += 1
             here += 1
         elif star >= 0:

@@ -11,29 +11,33 @@ from typing import Any
 
 import msgspec
 
-from notifier.core import channel as channels
+from notifier.core import connecting, subscribing, target
 from notifier.core.history import Verdict
-from notifier.core.identity import ANONYMOUS, Identity
+from notifier.core.identity import SubscriptionGrant
 from notifier.core.record import Draft
-from notifier.core.rules import Rule
-from notifier.core.session import NEVER, Session, Subscription
+from notifier.core.rules import Rights, Rule
+from notifier.core.session import Session
+from notifier.core.target import Target
 from notifier.errors import Rejected, TokenError, TokenExpired, Unavailable
 from notifier.protocol import codes
+from notifier.protocol.codec_json import compact
 from notifier.protocol.codes import CommandFailed, ConnectionEnded, bad_command, bad_request
 from notifier.protocol.messages import (
-    EMPTY,
-    ClientInfo,
+    ChannelRequest,
     Command,
     ConnectRequest,
     ConnectResult,
     Empty,
     HistoryRequest,
     HistoryResult,
-    Position,
+    PresenceResult,
+    PresenceStatsResult,
     PublishRequest,
     RefreshRequest,
     RefreshResult,
     Reply,
+    RpcRequest,
+    RpcResult,
     SendRequest,
     SubRefreshRequest,
     SubscribeRequest,
@@ -42,6 +46,10 @@ from notifier.protocol.messages import (
 )
 
 _NO_RECOVERY = 2  # bit of a subscribe request's `flag`: answer 112 instead of `recovered: false`
+_NEVER_TOO_MANY = (
+    "unsubscribe",
+    "connect",
+)  # the SDKs give their connection up when one of these is refused for its rate
 
 
 async def run(session: Session, commands: list[Command]) -> None:
@@ -73,9 +81,28 @@ async def _run_one(session: Session, command: Command) -> None:
     if method not in _HANDLERS:
         raise bad_command("a command needs exactly one method")
     session.node.stats.commands[method] += 1
+    if not _within_rate(session) and method not in _NEVER_TOO_MANY:
+        if method == "send":
+            raise ConnectionEnded(codes.TOO_MANY_COMMANDS)
+        raise CommandFailed(codes.TOO_MANY_REQUESTS)
     result = await _HANDLERS[method](session, getattr(command, method))
     if result is not None:
         session.reply(Reply(id=command.id, **{method: result}))
+
+
+def _within_rate(session: Session) -> bool:
+    """Whether the connection keeps to `clients.command_rate`; it may save up to `command_burst` commands."""
+    limits = session.node.limits
+    if not limits.command_rate:
+        return True
+    now_s = session.node.clock.monotonic()
+    gained = (now_s - session.allowed_at) * limits.command_rate
+    session.allowance = min(session.allowance + gained, limits.command_burst) - 1
+    session.allowed_at = now_s
+    if session.allowance >= 0:
+        return True
+    session.allowance = max(session.allowance, -1.0)
+    return False
 
 
 def _answer_error(session: Session, command: Command, error: codes.Error) -> None:
@@ -103,23 +130,7 @@ def _pong(session: Session) -> None:
 async def _connect(session: Session, request: ConnectRequest) -> ConnectResult:
     if session.is_connected:
         raise bad_command("already connected")
-    node = session.node
-    if request.token:
-        identity = await _verified(node.verifier.connection(request.token))
-    elif node.anonymous:
-        identity = ANONYMOUS
-    else:
-        raise bad_command("a token is required")
-    session.connect(identity)
-    expires, ttl = _ttl(session, identity.expires_at)
-    return ConnectResult(
-        client=session.client_id,
-        version=node.version,
-        expires=expires,
-        ttl=ttl,
-        ping=int(node.limits.ping_interval),
-        pong=True,
-    )
+    return await connecting.connect(session, request)
 
 
 async def _refresh(session: Session, request: RefreshRequest) -> RefreshResult:
@@ -133,76 +144,53 @@ async def _refresh(session: Session, request: RefreshRequest) -> RefreshResult:
         raise ConnectionEnded(codes.INVALID_TOKEN) from error
     if identity.user != session.identity.user:
         raise ConnectionEnded(codes.INVALID_TOKEN)
+    if session.node.is_revoked(identity):
+        raise ConnectionEnded(codes.CONNECTION_EXPIRED)
+    node = session.node
+    if connecting.server_side(node, identity).keys() != connecting.server_side(node, session.identity).keys():
+        raise ConnectionEnded(codes.INSUFFICIENT_STATE)
     session.become(identity)
-    expires, ttl = _ttl(session, identity.expires_at)
+    expires, ttl = subscribing.time_left(session, identity.expires_at)
     return RefreshResult(expires=expires, ttl=ttl)
-
-
-async def _verified(identity: Awaitable[Identity]) -> Identity:
-    try:
-        return await identity
-    except TokenExpired as error:
-        raise CommandFailed(codes.TOKEN_EXPIRED) from error
-    except TokenError as error:
-        raise ConnectionEnded(codes.INVALID_TOKEN) from error
-
-
-def _ttl(session: Session, expires_at: float) -> tuple[bool, int]:
-    """Whether something expires, and in how many seconds; at least one, since zero would not be written."""
-    if expires_at == NEVER:
-        return False, 0
-    return True, max(1, int(expires_at - session.node.clock.time()))
 
 
 # --- subscriptions --------------------------------------------------------------------------------------------------
 
 
 async def _subscribe(session: Session, request: SubscribeRequest) -> SubscribeResult | None:
-    rule = _subscribable(session, request)
-    by_token, expires_at = await _right_to_subscribe(session, rule, request)
-    node = session.node
-    if not node.log.ready:
+    wanted = _subscribable(session, request)
+    grant = await _right_to_subscribe(session, wanted.rule, request)
+    if not session.node.log.ready:
         raise CommandFailed(codes.INTERNAL)
-    position = Position(request.offset, request.epoch)
-    verdict = Verdict.NO_HISTORY
-    if request.recover and rule.keeps_history:
-        verdict = await node.judge(request.channel, rule, position)
-        node.stats.recoveries[verdict.name.lower()] += 1
-        if verdict is not Verdict.RECOVERED and request.flag & _NO_RECOVERY:
-            raise CommandFailed(codes.UNRECOVERABLE_POSITION)
+    judged = await subscribing.judged(session, wanted, request, grant)
+    lost = judged.verdict is not Verdict.RECOVERED and not wanted.rule.cache_recovery
+    if request.recover and lost and request.flag & _NO_RECOVERY and wanted.rule.keeps_history:
+        raise CommandFailed(codes.UNRECOVERABLE_POSITION)
     if session.closed:
         return None
     _still_free(session, request.channel)
     # From here to the reply nothing waits: what is published now is either in the reply or comes after it.
-    session.join(request.channel, Subscription(rule, by_token=by_token, expires_at=expires_at))
-    expires, ttl = _ttl(session, expires_at)
-    result = SubscribeResult(expires=expires, ttl=ttl, was_recovering=request.recover)
-    if rule.keeps_history:
-        history = node.history
-        result.recoverable = result.positioned = True
-        result.epoch = history.epoch
-        result.offset = history.end
-        if verdict is Verdict.RECOVERED:
-            result.recovered = True
-            result.publications = history.after(request.channel, request.offset, node.clock.time())
-            if result.publications:
-                result.offset = request.offset  # the SDK moves it with each publication it hands to the app
-    return result
+    return subscribing.begin(session, judged)
 
 
-def _subscribable(session: Session, request: SubscribeRequest) -> Rule:
-    """The channel's rule, when nothing speaks against the request itself (the order is protocol.md's, 2.3)."""
+def _subscribable(session: Session, request: SubscribeRequest) -> Target:
+    """What the request is for, when nothing speaks against the request itself (the order is protocol.md's, 2.3)."""
     if not request.channel:
         raise bad_command("a channel is required")
     if request.delta not in ("", "fossil"):
         raise bad_command("unknown delta type")
     _still_free(session, request.channel)
-    if problem := channels.problem_with(request.channel):
-        raise bad_request(problem)
-    rule = session.node.rules.find(request.channel)
-    if rule is None or request.type:
+    wanted = _target(session, request.channel)
+    if wanted is None or request.type:
         raise CommandFailed(codes.PERMISSION_DENIED)
-    return rule
+    return wanted
+
+
+def _target(session: Session, name: str) -> Target | None:
+    try:
+        return target.find(session.node.rules, name, session.node.limits.max_channel_bytes)
+    except ValueError as error:
+        raise bad_request(str(error)) from error
 
 
 def _still_free(session: Session, channel: str) -> None:
@@ -212,44 +200,48 @@ def _still_free(session: Session, channel: str) -> None:
         raise CommandFailed(codes.LIMIT_EXCEEDED)
 
 
-async def _right_to_subscribe(session: Session, rule: Rule, request: SubscribeRequest) -> tuple[bool, float]:
-    """Whether the right comes from a token for the channel, and until when it lasts."""
+async def _right_to_subscribe(session: Session, rule: Rule, request: SubscribeRequest) -> SubscriptionGrant | None:
+    """What a token for the channel grants, where one is needed or given; None when the client may by itself."""
     if request.token and rule.subscribe.with_token:
-        identity = await _verified_for_channel(session, request.token, request.channel)
-        return True, identity.expires_at
+        return await _granted(session, request.token, request.channel)
     if not rule.subscribe.allow(session.identity, request.channel):
         raise CommandFailed(codes.PERMISSION_DENIED)
-    return False, NEVER
+    return None
 
 
-async def _verified_for_channel(session: Session, token: str, channel: str) -> Identity:
+async def _granted(session: Session, token: str, channel: str) -> SubscriptionGrant:
+    user = session.identity.user
     try:
-        return await session.node.verifier.subscription(token, session.identity.user, channel)
+        grant = await session.node.verifier.subscription(token, user, channel, session.client_id)
     except TokenExpired as error:
         raise CommandFailed(codes.TOKEN_EXPIRED) from error
     except TokenError as error:
         raise CommandFailed(codes.PERMISSION_DENIED) from error
+    if session.node.revocations.hit(user, grant.token_id, grant.issued_at):
+        raise CommandFailed(codes.TOKEN_EXPIRED)
+    return grant
 
 
 async def _sub_refresh(session: Session, request: SubRefreshRequest) -> RefreshResult:
     if not request.token:
         raise bad_request("sub_refresh needs a token")
-    if request.channel not in session.subscriptions:
+    if request.type or request.channel not in session.subscriptions:
         raise CommandFailed(codes.PERMISSION_DENIED)
     try:
-        identity = await session.node.verifier.subscription(request.token, session.identity.user, request.channel)
-    except TokenExpired:
+        grant = await _granted(session, request.token, request.channel)
+    except CommandFailed as error:
+        if error.error is not codes.TOKEN_EXPIRED:
+            raise ConnectionEnded(codes.INVALID_TOKEN) from error
         # An error would end the subscription for good; this way the SDK asks the app for a new token.
         session.unsubscribe(request.channel, codes.UNSUBSCRIBED_EXPIRED)
         return RefreshResult()
-    except TokenError as error:
-        raise ConnectionEnded(codes.INVALID_TOKEN) from error
     subscription = session.subscriptions.get(request.channel)
     if subscription is None:
         raise CommandFailed(codes.PERMISSION_DENIED)
-    subscription.expires_at = identity.expires_at
+    subscription.grant = grant
+    subscription.expires_at = grant.expires_at
     session.node.watch_expiry(session)
-    expires, ttl = _ttl(session, identity.expires_at)
+    expires, ttl = subscribing.time_left(session, grant.expires_at)
     return RefreshResult(expires=expires, ttl=ttl)
 
 
@@ -265,8 +257,10 @@ async def _unsubscribe(session: Session, request: UnsubscribeRequest) -> Empty:
 
 async def _publish(session: Session, request: PublishRequest) -> Empty:
     rule = _rule_for(session, request.channel)
-    if rule is None or not rule.publish.allow(session.identity, request.channel):
+    if rule is None or not _may(session, rule.publish, request.channel):
         raise CommandFailed(codes.PERMISSION_DENIED)
+    if request.type:
+        raise CommandFailed(codes.NOT_AVAILABLE)
     data = bytes(request.data)
     if not data:
         raise bad_request("data is required")
@@ -274,20 +268,18 @@ async def _publish(session: Session, request: PublishRequest) -> Empty:
         data = session.node.check_data(data)
     except Rejected as error:
         raise bad_request(error.detail) from error
-    await session.node.publish(Draft([request.channel], data, info=_info(session)))
+    info = session.info_on(session.subscriptions.get(request.channel))
+    await session.node.publish(Draft([request.channel], data, info=msgspec.json.encode(info).decode()))
     return Empty()
 
 
-def _info(session: Session) -> str:
-    own = msgspec.Raw(session.identity.info) if session.identity.info else EMPTY
-    info = ClientInfo(session.identity.user, session.client_id, own)
-    return msgspec.json.encode(info).decode()
+def _may(session: Session, rights: Rights, channel: str) -> bool:
+    """Whether the client has one of the rights, by who it is or because it is subscribed."""
+    return rights.allow(session.identity, channel) or (rights.subscribers and channel in session.subscriptions)
 
 
 async def _history(session: Session, request: HistoryRequest) -> HistoryResult:
-    rule = _rule_for(session, request.channel)
-    if rule is None or not _may_read(session, rule, request.channel):
-        raise CommandFailed(codes.PERMISSION_DENIED)
+    rule = _readable(session, request.channel)
     limit = session.node.limits.history_limit
     return read_history(session.node.history, rule, request, limit, session.node.clock.time())
 
@@ -311,27 +303,60 @@ def read_history(history: Any, rule: Rule, request: HistoryRequest, limit: int, 
     )
 
 
-def _may_read(session: Session, rule: Rule, channel: str) -> bool:
-    return channel in session.subscriptions or rule.subscribe.allow(session.identity, channel)
+async def _presence(session: Session, request: ChannelRequest) -> PresenceResult:
+    return PresenceResult(await _present(session, request))
+
+
+async def _presence_stats(session: Session, request: ChannelRequest) -> PresenceStatsResult:
+    present = await _present(session, request)
+    return PresenceStatsResult(len(present), len({info.user for info in present.values()}))
+
+
+async def _present(session: Session, request: ChannelRequest) -> dict[str, Any]:
+    rule = _readable(session, request.channel)
+    if not rule.presence:
+        raise CommandFailed(codes.NOT_AVAILABLE)
+    return await session.node.control.presence(request.channel)
+
+
+def _readable(session: Session, channel: str) -> Rule:
+    """The channel's rule, when the client may see what is kept of the channel: who may subscribe may, and who is."""
+    rule = _rule_for(session, channel)
+    if rule is None or not (channel in session.subscriptions or rule.subscribe.allow(session.identity, channel)):
+        raise CommandFailed(codes.PERMISSION_DENIED)
+    return rule
 
 
 def _rule_for(session: Session, channel: str) -> Rule | None:
     if not channel:
         raise bad_command("a channel is required")
-    if problem := channels.problem_with(channel):
-        raise bad_request(problem)
-    return session.node.rules.find(channel)
+    found = _target(session, channel)
+    return found.rule if found is not None and found.pattern is None else None
 
 
-# --- what this server does not offer --------------------------------------------------------------------------------
+# --- what goes to others --------------------------------------------------------------------------------------------
 
 
-async def _no_feature(session: Session, request: Any) -> None:  # noqa: ARG001 - a handler's shape
-    raise CommandFailed(codes.NOT_AVAILABLE)
+async def _rpc(session: Session, request: RpcRequest) -> RpcResult:
+    data = bytes(request.data)
+    if len(data) > session.node.max_publication:
+        raise bad_request(f"{len(data)} bytes; the limit is {session.node.max_publication}")
+    return RpcResult(msgspec.Raw(await session.node.methods.call(session, request.method, _json(data or b"null"))))
 
 
-async def _send(session: Session, request: SendRequest) -> None:  # noqa: ARG001
-    raise ConnectionEnded(codes.NO_FEATURE)
+async def _send(session: Session, request: SendRequest) -> None:
+    queue = session.node.limits.send_queue
+    if not queue:
+        raise ConnectionEnded(codes.NO_FEATURE)
+    info = msgspec.json.encode(session.info_on())
+    await session.node.backends.send(queue, _json(bytes(request.data)), info)
+
+
+def _json(data: bytes) -> bytes:
+    try:
+        return compact(data)
+    except ValueError as error:
+        raise bad_request(f"data: {error}") from error
 
 
 _HANDLERS: dict[str, Callable[[Session, Any], Awaitable[Any]]] = {
@@ -342,9 +367,9 @@ _HANDLERS: dict[str, Callable[[Session, Any], Awaitable[Any]]] = {
     "history": _history,
     "refresh": _refresh,
     "sub_refresh": _sub_refresh,
-    "presence": _no_feature,
-    "presence_stats": _no_feature,
-    "rpc": _no_feature,
+    "presence": _presence,
+    "presence_stats": _presence_stats,
+    "rpc": _rpc,
     "send": _send,
 }
 _METHODS = (*_HANDLERS, "ping")

@@ -5,21 +5,27 @@ On the fast lane: `take`. This is the story's first page: check once, drop repea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from notifier.core import channel as channels
+from notifier.core import orders
 from notifier.core.history import History
 from notifier.core.hub import Hub
+from notifier.core.orders import Order, Revocation
 from notifier.core.ports import Clock
-from notifier.core.record import NEVER, Record
+from notifier.core.record import NEVER, Draft, Record
 from notifier.core.repeats import Repeats
 from notifier.core.rules import Rules
 from notifier.core.stats import Stats
+from notifier.core.versions import Versions
 from notifier.errors import Rejected
 from notifier.protocol.codec_json import compact
 from notifier.protocol.messages import Publication
 
 
 class Feed:
-    """The reader that a log calls. `on_reset` is called when what subscribers hold is no longer worth anything."""
+    """The reader that a log calls. `on_reset` is called when what subscribers hold is no longer worth anything,
+    `on_revoked` for every revocation."""
 
     def __init__(
         self,
@@ -39,10 +45,13 @@ class Feed:
         self._clock = clock
         self._max_bytes = max_bytes
         self._repeats = Repeats(repeat_window)
-        self.on_reset = _nothing
+        self._versions = Versions(repeat_window)
+        self.on_reset: Callable[[], None] = _nothing
+        self.on_revoked: Callable[[Revocation], None] = _nothing
 
     def begin(self, known_from: int) -> None:
         self._repeats.clear()
+        self._versions.clear()
         self._history.begin(known_from)
         self.on_reset()
 
@@ -58,6 +67,9 @@ class Feed:
 
     def take(self, record: Record, time_s: float) -> None:
         self._history.end = record.offset
+        if record.channel == orders.CHANNEL:
+            self._obey(orders.decode(record.body))
+            return
         names = _channels_of(record) if record.channels else (record.channel,)
         data = self._checked(record, names)
         now_s = self._clock.time()
@@ -70,6 +82,9 @@ class Feed:
                 continue
             if record.message_id and self._is_repeat(name, record):
                 self._stats.repeats += 1
+                continue
+            if record.version and rule.keeps_history and not self._is_newer(name, record):
+                self._stats.outdated += 1
                 continue
             if record.offset <= self._history.known_from:
                 continue  # too close to where reading began to say whether it is a repeat; nobody can ask for it
@@ -89,16 +104,33 @@ class Feed:
             self._stats.publications += 1
             if publication.positioned and publication.offset:
                 self._history.append(publication, rule, time_s, now_s)
+            elif rule.delta:
+                self._history.pass_by(name)
             if expires_at > now_s:
-                self._hub.publish(publication)
+                self._hub.publish(publication, rule)
 
-    def offset_of(self, channel: str, message_id: str, offset: int) -> int:
-        """The offset to answer with for a record that was appended at `offset`: the first one's, if it was a repeat."""
-        first = self._repeats.known(channel, message_id) if message_id else None
-        return offset if first is None else first
+    def offset_of(self, channel: str, draft: Draft, offset: int) -> int:
+        """The offset to answer with for a draft that was appended at `offset`: the first one's, if it was a repeat, and
+        the channel's last one, if it was outdated."""
+        first = self._repeats.known(channel, draft.message_id) if draft.message_id else None
+        if first is not None:
+            return first
+        if draft.version and self._versions.taken_at(channel) not in (0, offset):
+            return self._history.top(channel)
+        return offset
+
+    def _obey(self, order: Order) -> None:
+        if order.revoke is not None:
+            self.on_revoked(order.revoke)
+        rule = self.rules.find(order.remove_history) if order.remove_history else None
+        if rule is not None:
+            self._history.remove(order.remove_history, rule)
 
     def _is_repeat(self, name: str, record: Record) -> bool:
         return self._repeats.first(name, record.message_id, record.offset) != record.offset
+
+    def _is_newer(self, name: str, record: Record) -> bool:
+        return self._versions.is_newer(name, record.version_epoch, record.version, record.offset)
 
     def _checked(self, record: Record, names: tuple[str, ...]) -> bytes:
         if len(record.body) > self._max_bytes:
@@ -119,5 +151,5 @@ def _channels_of(record: Record) -> tuple[str, ...]:
     return tuple(dict.fromkeys((record.channel, *record.channels.split())))
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     pass

@@ -10,14 +10,18 @@ On the fast lane: `append`. No await, no timer; what must be trimmed is trimmed 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 
+from notifier.core.record import NEVER
 from notifier.core.rules import Rule
 from notifier.protocol.messages import Position, Publication
 
 # What a retained publication costs beside its data: the objects, their places in two queues.
 OVERHEAD_BYTES = 400
+
+Matches = Callable[[str], bool]
 
 
 class Verdict(StrEnum):
@@ -34,11 +38,12 @@ class Verdict(StrEnum):
 class Window:
     """One channel's retained publications, oldest first. `floor` is the highest offset that was trimmed."""
 
-    __slots__ = ("floor", "kept")
+    __slots__ = ("broken", "floor", "kept")
 
     def __init__(self, floor: int) -> None:
         self.floor = floor
         self.kept: deque[Publication] = deque()
+        self.broken = False  # something came after the last one that not everybody who continues here has
 
     @property
     def top(self) -> int:
@@ -92,6 +97,8 @@ class History:
                 self._note_quiet(channel, publication.offset)
                 return
             window = self._windows[channel] = Window(self._quiet.pop(channel, self.known_from))
+        if rule.delta:
+            self._give_base(window, publication)
         shelf = self._shelves.get(rule)
         if shelf is None:
             shelf = self._shelves[rule] = Shelf(rule)
@@ -107,6 +114,22 @@ class History:
         if self.size_bytes > self._max_bytes:
             self._shrink()
 
+    def pass_by(self, channel: str) -> None:
+        """The channel had a publication that is not kept: what comes next has no base that all receivers share."""
+        window = self._windows.get(channel)
+        if window is not None:
+            window.broken = True
+
+    def remove(self, channel: str, rule: Rule) -> None:
+        """Let go of all publications of one channel. Who has seen the last of them has missed nothing."""
+        window = self._windows.pop(channel, None)
+        if window is None:
+            return
+        self._shelves[rule].dead += len(window.kept)
+        while window.kept:
+            self._drop_oldest(window)
+        self._note_quiet(channel, window.floor)
+
     def trim(self, now_s: float) -> None:
         """Let go of what is too old. Cheap: only what goes is looked at."""
         for shelf in self._shelves.values():
@@ -120,6 +143,21 @@ class History:
 
         An empty epoch matches any: a client that never got one has seen nothing (protocol.md section 5.2).
         """
+        verdict = self._verdict(rule, position)
+        if verdict is Verdict.RECOVERED and position.offset < self._floor(channel):
+            return Verdict.TRIMMED
+        return verdict
+
+    def verdict_by_pattern(self, matches: Matches, rule: Rule, position: Position) -> Verdict:
+        """The same for all channels that match: of none of them anything may be missing."""
+        verdict = self._verdict(rule, position)
+        if verdict is Verdict.RECOVERED:
+            floors = chain(((name, window.floor) for name, window in self._windows.items()), self._quiet.items())
+            if any(floor > position.offset and matches(name) for name, floor in floors):
+                return Verdict.TRIMMED
+        return verdict
+
+    def _verdict(self, rule: Rule, position: Position) -> Verdict:
         if not rule.keeps_history:
             return Verdict.NO_HISTORY
         if position.epoch and position.epoch != self.epoch:
@@ -128,8 +166,6 @@ class History:
             return Verdict.AHEAD
         if position.offset < self.known_from:
             return Verdict.NOT_KNOWN
-        if position.offset < self._floor(channel):
-            return Verdict.TRIMMED
         return Verdict.RECOVERED
 
     def after(self, channel: str, offset: int, now_s: float, index: int = -1) -> list[Publication]:
@@ -151,6 +187,24 @@ class History:
         found.reverse()
         return found
 
+    def after_by_pattern(self, matches: Matches, offset: int, now_s: float, index: int = -1) -> list[Publication]:
+        """The same for all channels that match, in the log's order."""
+        found = [
+            publication
+            for name, window in self._windows.items()
+            if window.top >= offset and matches(name)
+            for publication in self.after(name, offset, now_s, index)
+        ]
+        found.sort(key=lambda publication: (publication.offset, publication.index))
+        return found
+
+    def latest(self, channel: str, now_s: float) -> Publication | None:
+        """The channel's last publication, if it is retained and still worth delivering."""
+        window = self._windows.get(channel)
+        if window is None or not window.kept or window.kept[-1].expires_at <= now_s:
+            return None
+        return window.kept[-1]
+
     def page(self, channel: str, since: int | None, limit: int, now_s: float, *, reverse: bool) -> list[Publication]:
         """At most `limit` retained publications: from the oldest, or after `since`; backwards from the newest, or from
         before `since` (protocol.md section 5.1)."""
@@ -171,6 +225,17 @@ class History:
         channel came after what is known of it."""
         window = self._windows.get(channel)
         return window.top if window is not None and window.kept else self.end
+
+    def next_base(self, channel: str) -> bytes | None:
+        """What the channel's next publication may be told as a difference to: the data of the last one, unless some of
+        those who continue here have not got that one."""
+        window = self._windows.get(channel)
+        return None if window is None or window.broken or not window.kept else window.kept[-1].data
+
+    def _give_base(self, window: Window, publication: Publication) -> None:
+        if window.kept and not window.broken:
+            publication.base = window.kept[-1].data
+        window.broken = publication.expires_at != NEVER
 
     def _floor(self, channel: str) -> int:
         window = self._windows.get(channel)

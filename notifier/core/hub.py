@@ -6,34 +6,56 @@ for a publication, all frames of one tick of the loop are joined and written onc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import NamedTuple
 
+from notifier.core.channel import Pattern
 from notifier.core.ports import Clock, Connection
+from notifier.core.rules import Rule
 from notifier.core.stats import Stats
 from notifier.protocol.encoding import Encoding
-from notifier.protocol.messages import Publication
+from notifier.protocol.filters import TagFilter
+from notifier.protocol.messages import Publication, Reply
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.005
+_CACHED_CHANNELS = 100_000
+
+
+class Manner(NamedTuple):
+    """How a subscription gets what is published. Subscribers of a channel with equal manners get the same bytes.
+
+    `first` is the encoding of the next publication where that one differs from all after it: with deltas, the one that
+    the others are differences to. `joins` says that it is told who comes and goes.
+    """
+
+    encoding: Encoding
+    first: Encoding | None = None
+    accepts: TagFilter | None = None
+    joins: bool = False
 
 
 class Audience:
     """Connections that get exactly the same bytes, and the frames that wait for the tick's end.
 
-    All subscribers of one channel with one encoding share an audience. A stream of several channels has one of its own
-    that stands in each of them, so that its frames keep the log's order across channels.
+    All subscribers of one channel in one manner share an audience. A stream of several channels has one of its own that
+    stands in each of them, so that its frames keep the log's order across channels.
 
     `sends` are the members' send functions, in the members' order: delivering walks this list alone, because touching
     anything else of a connection costs more than the call.
     """
 
-    __slots__ = ("_places", "encoding", "members", "pending", "sends", "stats")
+    __slots__ = ("_places", "encoding", "homes", "manner", "members", "pending", "sends", "stats", "successor")
 
-    def __init__(self, encoding: Encoding, stats: Stats) -> None:
-        self.encoding = encoding
+    def __init__(self, manner: Manner, stats: Stats) -> None:
+        self.manner = manner
+        self.encoding = manner.first or manner.encoding
         self.stats = stats
         self.members: list[Connection] = []
         self.sends: list[Callable[[bytes], int]] = []
         self.pending: list[bytes] = []
+        self.homes: list[Subscribers] = []
+        self.successor: Audience | None = None
         self._places: dict[Connection, int] = {}
 
     def add(self, connection: Connection) -> None:
@@ -75,13 +97,20 @@ class Audience:
 
 
 class Subscribers:
-    """One channel's audiences: the shared ones by encoding, and all of them."""
+    """The audiences of one channel, or of one pattern within a rule: the shared ones by manner, and all of them."""
 
-    __slots__ = ("audiences", "shared")
+    __slots__ = ("audiences", "name", "pattern", "rule", "shared")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, rule: Rule | None = None) -> None:
+        """With a rule, `name` is a pattern, and only the rule's channels belong to it."""
+        self.name = name
+        self.rule = rule
+        self.pattern = Pattern(name) if rule is not None else None
         self.audiences: dict[Audience, None] = {}
-        self.shared: dict[Encoding, Audience] = {}
+        self.shared: dict[Manner, Audience] = {}
+
+    def cover(self, channel: str, rule: Rule) -> bool:
+        return self.pattern is not None and self.rule is rule and self.pattern.matches(channel)
 
 
 class Hub:
@@ -105,27 +134,53 @@ class Hub:
         self._stats = stats
         self._not_before = 0.0
         self._channels: dict[str, Subscribers] = {}
+        self._patterns: dict[tuple[str, Rule], Subscribers] = {}
+        self._matching: dict[str, list[Subscribers]] = {}
         self._dirty: list[Audience] = []
+        self._begun: list[Audience] = []
         self._since = 0.0
 
-    def publish(self, publication: Publication) -> None:
+    def publish(self, publication: Publication, rule: Rule) -> None:
         """Queue the publication for everybody who is subscribed to its channel."""
         subscribers = self._channels.get(publication.channel)
-        if subscribers is None:
-            return
+        audiences: Iterable[Audience] = subscribers.audiences if subscribers is not None else ()
+        if self._patterns and (by_pattern := self._subscribed_by_pattern(publication.channel, rule)):
+            # An audience of several targets may stand here more than once.
+            audiences = dict.fromkeys(chain(audiences, *(found.audiences for found in by_pattern)))
         made: dict[Encoding, bytes] = {}
-        for audience in subscribers.audiences:
+        for audience in audiences:
+            manner = audience.manner
+            if manner.accepts is not None and not manner.accepts.accepts(publication.tags):
+                continue
             encoding = audience.encoding
             frame = made.get(encoding)
             if frame is None:
                 frame = made[encoding] = encoding.publication(publication, self.epoch)
                 self._stats.encodings += 1
-            if not audience.pending:
-                if not self._dirty:
-                    self._since = self._clock.monotonic()
-                    self._defer(self._flush_in_time)
-                self._dirty.append(audience)
-            audience.pending.append(frame)
+            if manner.first is not None and encoding is manner.first:
+                self._begin(audience)
+            self._add(audience, frame)
+
+    def _add(self, audience: Audience, frame: bytes) -> None:
+        if not audience.pending:
+            if not self._dirty:
+                self._since = self._clock.monotonic()
+                self._defer(self._flush_in_time)
+            self._dirty.append(audience)
+        audience.pending.append(frame)
+
+    def announce(self, channel: str, message: Reply) -> None:
+        """Queue a push that is no publication for those who want to know who comes and goes."""
+        subscribers = self._channels.get(channel)
+        if subscribers is None:
+            return
+        made: dict[Encoding, bytes] = {}
+        for audience in subscribers.audiences:
+            if audience.manner.joins:
+                frame = made.get(audience.encoding)
+                if frame is None:
+                    frame = made[audience.encoding] = audience.encoding.announcement(message)
+                self._add(audience, frame)
 
     def flush(self) -> None:
         """Write what has been gathered."""
@@ -142,6 +197,8 @@ class Hub:
         stats.flush_frames.observe(frames)
         stats.flush_seconds.observe(took_s)
         stats.record_to_socket.observe(ended - self._since)
+        if self._begun:
+            self._merge_begun()
 
     def _flush_in_time(self) -> None:
         """Flush now, or when the pause after the last flush is over."""
@@ -151,41 +208,39 @@ class Hub:
         else:
             self.flush()
 
-    def join(self, channel: str, connection: Connection) -> None:
+    # --- joining and leaving ----------------------------------------------------------------------------------------
+
+    def join(self, channel: str, connection: Connection, manner: Manner) -> Audience:
         """From now on the connection gets the channel's publications. What waits for others is written before."""
-        subscribers = self._settled(channel)
-        audience = subscribers.shared.get(connection.encoding)
-        if audience is None:
-            audience = subscribers.shared[connection.encoding] = Audience(connection.encoding, self._stats)
+        return self._join(self._settled(self._channel(channel)), connection, manner)
+
+    def join_by_pattern(self, pattern: str, rule: Rule, connection: Connection, manner: Manner) -> Audience:
+        """The same for all of the rule's channels that match."""
+        return self._join(self._settled(self._pattern(pattern, rule)), connection, manner)
+
+    def attach(self, targets: Iterable[tuple[str, Rule, bool]], connection: Connection, encoding: Encoding) -> Audience:
+        """One audience for the connection in all of these; see `Audience`. A target is a name, its rule, and whether
+        the name is a pattern."""
+        audience = Audience(Manner(encoding), self._stats)
+        audience.add(connection)
+        for name, rule, by_pattern in targets:
+            subscribers = self._settled(self._pattern(name, rule) if by_pattern else self._channel(name))
             subscribers.audiences[audience] = None
-        audience.add(connection)
-
-    def leave(self, channel: str, connection: Connection) -> None:
-        """The connection gets what was published so far, and nothing after it."""
-        subscribers = self._settled(channel)
-        audience = subscribers.shared.get(connection.encoding)
-        if audience is not None:
-            audience.discard(connection)
-            if not audience.members:
-                del subscribers.shared[connection.encoding]
-                del subscribers.audiences[audience]
-        self._forget_if_empty(channel, subscribers)
-
-    def attach(self, channels: list[str], connection: Connection) -> Audience:
-        """One audience for the connection in all of these channels; see `Audience`."""
-        audience = Audience(connection.encoding, self._stats)
-        audience.add(connection)
-        for channel in channels:
-            self._settled(channel).audiences[audience] = None
+            audience.homes.append(subscribers)
         return audience
 
-    def detach(self, channels: list[str], audience: Audience) -> None:
-        for channel in channels:
-            subscribers = self._settled(channel)
-            subscribers.audiences.pop(audience, None)
-            self._forget_if_empty(channel, subscribers)
+    def leave(self, audience: Audience, connection: Connection) -> None:
+        """The connection gets what was published so far, and nothing after it."""
+        while audience.successor is not None:
+            audience = audience.successor
+        for home in audience.homes:
+            self._settled(home)
+        audience.discard(connection)
+        if not audience.members:
+            self._drop(audience)
 
     def subscribers(self, channel: str) -> int:
+        """How many are subscribed to the channel by its name."""
         found = self._channels.get(channel)
         return sum(len(audience.members) for audience in found.audiences) if found else 0
 
@@ -196,16 +251,84 @@ class Hub:
     def __len__(self) -> int:
         return len(self._channels)
 
-    def _settled(self, channel: str) -> Subscribers:
-        """The channel's subscribers, with nothing waiting for them."""
-        subscribers = self._channels.get(channel)
+    def _channel(self, name: str) -> Subscribers:
+        subscribers = self._channels.get(name)
         if subscribers is None:
-            subscribers = self._channels[channel] = Subscribers()
+            subscribers = self._channels[name] = Subscribers(name)
+        return subscribers
+
+    def _pattern(self, name: str, rule: Rule) -> Subscribers:
+        subscribers = self._patterns.get((name, rule))
+        if subscribers is None:
+            subscribers = self._patterns[name, rule] = Subscribers(name, rule)
+            self._matching.clear()
+        return subscribers
+
+    def _subscribed_by_pattern(self, channel: str, rule: Rule) -> list[Subscribers]:
+        """Looked up once a channel, until a pattern comes or goes."""
+        found = self._matching.get(channel)
+        if found is None:
+            if len(self._matching) >= _CACHED_CHANNELS:
+                self._matching.clear()
+            found = [subscribers for subscribers in self._patterns.values() if subscribers.cover(channel, rule)]
+            self._matching[channel] = found
+        return found
+
+    def _join(self, subscribers: Subscribers, connection: Connection, manner: Manner) -> Audience:
+        audience = subscribers.shared.get(manner)
+        if audience is None:
+            audience = subscribers.shared[manner] = Audience(manner, self._stats)
+            subscribers.audiences[audience] = None
+            audience.homes.append(subscribers)
+        audience.add(connection)
+        return audience
+
+    def _settled(self, subscribers: Subscribers) -> Subscribers:
+        """The same with nothing waiting for them."""
         for audience in subscribers.audiences:
             if audience.pending:
                 audience.write()
         return subscribers
 
-    def _forget_if_empty(self, channel: str, subscribers: Subscribers) -> None:
-        if not subscribers.audiences:
-            del self._channels[channel]
+    def _drop(self, audience: Audience) -> None:
+        """Nobody is left in it."""
+        for home in audience.homes:
+            home.audiences.pop(audience, None)
+            if home.shared.get(audience.manner) is audience:
+                del home.shared[audience.manner]
+            if not home.audiences:
+                self._forget(home)
+        audience.homes = []
+
+    def _forget(self, subscribers: Subscribers) -> None:
+        if subscribers.rule is None:
+            self._channels.pop(subscribers.name, None)
+        else:
+            self._patterns.pop((subscribers.name, subscribers.rule), None)
+            self._matching.clear()
+
+    # --- a first publication unlike all others -----------------------------------------------------------------------
+
+    def _begin(self, audience: Audience) -> None:
+        """The audience has its first publication; from here on it gets what those get who had theirs before, and when
+        nothing waits for it any more it becomes one with them."""
+        [home] = audience.homes
+        del home.shared[audience.manner]
+        audience.manner = audience.manner._replace(first=None)
+        audience.encoding = audience.manner.encoding
+        self._begun.append(audience)
+
+    def _merge_begun(self) -> None:
+        begun, self._begun = self._begun, []
+        for audience in begun:
+            if not audience.homes:
+                continue  # all have left
+            [home] = audience.homes
+            elder = home.shared.setdefault(audience.manner, audience)
+            if elder is audience:
+                continue
+            for connection in audience.members:
+                elder.add(connection)
+            audience.successor = elder
+            audience.homes = []
+            home.audiences.pop(audience, None)

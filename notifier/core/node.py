@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from notifier.config import ChannelRule, Clients, HistorySection, Publications
+from notifier.config import ChannelRule, Clients, Connect, HistorySection, Publications, RpcRule
 from notifier.core.agenda import Agenda
 from notifier.core.feed import Feed
 from notifier.core.history import History, Verdict
 from notifier.core.hub import Hub
-from notifier.core.ports import Clock, Log, Verifier
+from notifier.core.identity import Identity
+from notifier.core.orders import CHANNEL as ORDERS
+from notifier.core.orders import Order, Revocation
+from notifier.core.orders import encode as encode_order
+from notifier.core.ports import Backends, Clock, Log, Verifier
+from notifier.core.presence import PresenceList
 from notifier.core.record import Draft
-from notifier.core.rules import Rule, Rules
+from notifier.core.revocations import Revocations
+from notifier.core.rpc import Methods
+from notifier.core.rules import ClaimPattern, Rules
 from notifier.core.stats import Stats
-from notifier.errors import Rejected, Unavailable
+from notifier.core.target import Target
+from notifier.errors import ConfigError, Rejected, Unavailable
 from notifier.protocol.codec_json import compact
 from notifier.protocol.codes import CONNECTION_EXPIRED, NO_PONG, STALE, Disconnect
 from notifier.protocol.messages import Position
 
 if TYPE_CHECKING:
+    from notifier.core.control import Control
     from notifier.core.session import Session
 
 
@@ -37,10 +46,12 @@ class Node:
     """Everything a session needs, made from its sections of the configuration. The outside world comes as ports.
 
     `defer` calls a function at the end of the loop's tick, `later` after so many seconds; `new_id` makes ids that
-    nobody can guess. The log is given afterwards, since it reads into `feed`.
+    nobody can guess. The log is given afterwards, since it reads into `feed`; so are `backends` and `control`.
     """
 
     log: Log
+    backends: Backends
+    control: Control
 
     def __init__(
         self,
@@ -50,9 +61,13 @@ class Node:
         channels: Sequence[ChannelRule],
         history: HistorySection,
         clients: Clients,
+        connect: Connect,
         publications: Publications,
         repeat_window: int,
         anonymous: bool,
+        rpc: Sequence[RpcRule] = (),
+        max_batch: int = 1000,
+        leeway_s: float = 0.0,
         verifier: Verifier,
         clock: Clock,
         defer: Callable[[Callable[[], None]], object],
@@ -78,13 +93,23 @@ class Node:
             repeat_window=repeat_window,
         )
         self.feed.on_reset = self._reset
+        self.feed.on_revoked = self._revoked
+        self.presence = PresenceList()
+        self.revocations = Revocations()
+        self.own_channels = [_claim_pattern(index, text) for index, text in enumerate(connect.subscribe)]
+        self.methods = Methods(rpc)
+        self.max_batch = max_batch
         self.limits = clients
+        self.leeway_s = leeway_s
         self.anonymous = anonymous
         self.verifier = verifier
         self.clock = clock
         self.new_id = new_id
         self.draining = False
         self.sessions: dict[str, Session] = {}
+        self._by_user: dict[str, set[Session]] = {}
+        # Of connections that are written to one way only: where the commands for them go, by the connection's secret.
+        self.inboxes: dict[str, Callable[[bytes], Awaitable[None]]] = {}
         self.started_at = clock.monotonic()
         now = int(self.started_at)
         self._pings: Agenda[Session] = Agenda(now)
@@ -106,6 +131,7 @@ class Node:
         """The client is known now."""
         self._waiting.discard(session.due_connect, session)
         self.sessions[session.client_id] = session
+        self._by_user.setdefault(session.identity.user, set()).add(session)
         self.stats.connected[session.transport] += 1
         first = session.ping_interval_s * random.uniform(0.5, 1)  # noqa: S311 - spread, not secret
         session.due_ping = self._pings.add(self._in(first), session)
@@ -130,6 +156,11 @@ class Node:
         self._expiries.discard(session.due_expiry, session)
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
+            self.inboxes.pop(session.key, None)
+            of_user = self._by_user[session.identity.user]
+            of_user.discard(session)
+            if not of_user:
+                del self._by_user[session.identity.user]
             self.stats.connected[session.transport] -= 1
 
     def tick(self) -> None:
@@ -160,12 +191,29 @@ class Node:
         for session in list(sessions):
             session.disconnect(disconnect)
 
+    def of_user(self, user: str) -> list[Session]:
+        """The connected sessions of a user; those of nobody in particular for the empty one."""
+        return list(self._by_user.get(user, ()))
+
+    def is_revoked(self, identity: Identity) -> bool:
+        return (
+            bool(self.revocations)
+            and bool(identity.claims)
+            and self.revocations.hit(identity.user, identity.token_id, identity.issued_at)
+        )
+
     @property
     def users(self) -> int:
-        return len({session.identity.user for session in self.sessions.values()})
+        return len(self._by_user)
 
     def _in(self, delay_s: float) -> int:
         return int(self.clock.monotonic() + delay_s)
+
+    def _revoked(self, revocation: Revocation) -> None:
+        """Holds from here on, for those who are connected too."""
+        self.revocations.add(revocation)
+        for session in list(self.sessions.values()):
+            session.end_revoked()
 
     def _reset(self) -> None:
         for session in list(self.sessions.values()):
@@ -189,16 +237,27 @@ class Node:
         """
         offset = await self.log.append(draft)
         epoch = self.history.epoch
-        return [Appended(self.feed.offset_of(channel, draft.message_id, offset), epoch) for channel in draft.channels]
+        return [Appended(self.feed.offset_of(channel, draft, offset), epoch) for channel in draft.channels]
 
-    async def judge(self, channel: str, rule: Rule, position: Position) -> Verdict:
+    async def order(self, order: Order) -> None:
+        """Append the order, and wait until this worker has obeyed it. Raises Unavailable."""
+        await self.log.append(Draft([ORDERS], encode_order(order)))
+
+    async def judge(self, target: Target, position: Position) -> Verdict:
         """Whether the position is recoverable. One that is ahead of this worker comes from another node that has read
         further: the worker catches up with the log before it calls the position foreign."""
-        verdict = self.history.verdict(channel, rule, position)
+        verdict = target.verdict(self.history, position)
         if verdict is Verdict.AHEAD:
             try:
                 await self.log.catch_up()
             except Unavailable:
                 return verdict
-            verdict = self.history.verdict(channel, rule, position)
+            verdict = target.verdict(self.history, position)
         return verdict
+
+
+def _claim_pattern(index: int, text: str) -> ClaimPattern:
+    try:
+        return ClaimPattern(text)
+    except ValueError as error:
+        raise ConfigError([f"connect.subscribe[{index}]: {error}"]) from error

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from notifier.core.identity import Identity
+from notifier.core.identity import Identity, SubscriptionGrant
 from notifier.core.record import Draft, Record
 from notifier.protocol.codes import Disconnect
-from notifier.protocol.encoding import Encoding
 
 
 class Connection(Protocol):
     """The way to one client. Everything the server sends goes this one way, so that order is kept."""
-
-    encoding: Encoding
 
     @property
     def send(self) -> Callable[[bytes], int]:
@@ -47,11 +44,11 @@ class Verifier(Protocol):
     """Tokens to identities."""
 
     async def connection(self, token: str) -> Identity:
-        """Raises TokenExpired or TokenError."""
+        """Raises TokenExpired or TokenError, and TokensUnavailable when there is nothing to verify it with now."""
         ...
 
-    async def subscription(self, token: str, user: str, channel: str) -> Identity:
-        """The identity's `expires_at` is the subscription's. Raises TokenExpired or TokenError."""
+    async def subscription(self, token: str, user: str, channel: str, client: str = "") -> SubscriptionGrant:
+        """What a token for this user's subscription to the channel grants. Raises TokenExpired or TokenError."""
         ...
 
 
@@ -114,6 +111,38 @@ class Log(Protocol):
     @property
     def blocked(self) -> bool:
         """Whether the broker holds publishers back."""
+        ...
+
+
+class Backends(Protocol):
+    """Programs that answer clients' calls."""
+
+    async def call(self, queue: str, method: str, data: bytes, info: bytes, timeout_s: float) -> bytes:
+        """The JSON value that whoever consumes the queue answers. Raises Unavailable, and CommandFailed with the error
+        that it answered with."""
+        ...
+
+    async def send(self, queue: str, data: bytes, info: bytes) -> None:
+        """Hand the queue a message. Raises Unavailable."""
+        ...
+
+
+class Bus(Protocol):
+    """The way to the other workers."""
+
+    on_message: Callable[[bytes], Awaitable[bytes]]
+    """Set by whoever takes the others' messages; the answer to what was told is empty."""
+
+    def knows(self, node_id: str) -> bool:
+        """Whether there is such a worker, as far as one can tell."""
+        ...
+
+    async def tell(self, message: bytes) -> None:
+        """To all others. Raises Unavailable."""
+        ...
+
+    async def ask(self, question: bytes) -> list[bytes]:
+        """The answers of all others. Raises Unavailable when one of them does not answer in time."""
         ...
 
 

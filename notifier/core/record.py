@@ -25,6 +25,8 @@ class Record(Struct, gc=False):
     info: str = ""
     traceparent: str = ""
     skip_history: bool = False
+    version: int = 0
+    version_epoch: str = ""
     ref: str = ""
 
 
@@ -37,3 +39,5 @@ class Draft(Struct, gc=False):
     tags: dict[str, str] | None = None
     info: str = ""
     skip_history: bool = False
+    version: int = 0
+    version_epoch: str = ""

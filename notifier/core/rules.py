@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from notifier.config import ChannelRule
 from notifier.core.channel import Pattern
@@ -12,29 +13,28 @@ from notifier.errors import ConfigError
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_-]+)\}")
 _CACHED_CHANNELS = 100_000
+_WORDS = {"anyone", "authenticated", "token", "subscriber"}
 
 
 class Rights:
     """Who may do one thing with a channel: any of the listed terms."""
 
-    __slots__ = ("_anyone", "_authenticated", "_patterns", "_roles", "with_token")
+    __slots__ = ("_anyone", "_authenticated", "_patterns", "_roles", "subscribers", "with_token")
 
     def __init__(self, terms: Sequence[str]) -> None:
         """Raises ValueError, naming the term, when one cannot be understood."""
         self._anyone = "anyone" in terms
         self._authenticated = "authenticated" in terms
         self.with_token = "token" in terms
+        self.subscribers = "subscriber" in terms
         self._roles = frozenset(term.removeprefix("role:") for term in terms if term.startswith("role:"))
-        self._patterns = [
-            ClaimPattern(term)
-            for term in terms
-            if term not in {"anyone", "authenticated", "token"} and not term.startswith("role:")
-        ]
+        self._patterns = [ClaimPattern(term) for term in terms if term not in _WORDS and not term.startswith("role:")]
         if "" in self._roles:
             raise ValueError("'role:' names no role")
 
     def allow(self, identity: Identity, channel: str) -> bool:
-        """Whether the client may, by who it is alone; a token for the channel is looked at elsewhere."""
+        """Whether the client may, by who it is alone; a token for the channel is looked at elsewhere. For a pattern in
+        the channel's place: whether it may with every channel that the pattern matches."""
         return (
             self._anyone
             or (self._authenticated and bool(identity.user))
@@ -61,45 +61,78 @@ class ClaimPattern:
 
     def allows(self, identity: Identity, channel: str) -> bool:
         if not self._claim:
-            return bool(identity.user) and self._fixed.matches(channel)
-        return any(
-            Pattern(self._text.replace("{" + self._claim + "}", value)).matches(channel)
-            for value in identity.values(self._claim)
-        )
+            return bool(identity.user) and self._fixed.covers(channel)
+        return any(Pattern(text).covers(channel) for text in self.filled_in(identity))
+
+    def filled_in(self, identity: Identity) -> list[str]:
+        """The pattern with each of the claim's values in its place."""
+        if not self._claim:
+            return [self._text]
+        return [self._text.replace("{" + self._claim + "}", value) for value in identity.values(self._claim)]
 
 
 class Rule:
-    """One compiled rule. `size` is 0 where the channel keeps no history; `ttl_s` is in seconds."""
+    """One compiled rule. `size` is 0 where the channel keeps no history; `ttl_s` is in seconds. What the other fields
+    mean stands at `config.ChannelRule`."""
 
-    __slots__ = ("index", "pattern", "publish", "size", "subscribe", "ttl_s")
+    __slots__ = (
+        "cache_recovery",
+        "delta",
+        "index",
+        "join_leave",
+        "pattern",
+        "presence",
+        "publish",
+        "size",
+        "subscribe",
+        "tag_filter",
+        "ttl_s",
+        "wildcard",
+    )
 
     def __init__(self, index: int, spec: ChannelRule) -> None:
         """Raises ConfigError with every term that cannot be understood."""
-        problems: list[str] = []
         self.index = index
         self.size = spec.history.size if spec.history else 0
         self.ttl_s = float(spec.history.ttl) if spec.history else 0.0
-        self.subscribe = Rights([])
-        self.publish = Rights([])
+        self.cache_recovery = spec.recovery == "cache"
+        self.presence = spec.presence
+        self.join_leave = spec.join_leave
+        self.delta = spec.delta
+        self.tag_filter = spec.tag_filter
+        self.wildcard = spec.wildcard
+        problems: list[str] = []
         path = f"channels[{index}]"
-        try:
-            self.pattern = Pattern(spec.match)
-        except ValueError as error:
-            problems.append(f"{path}.match: {error}")
-        try:
-            self.subscribe = Rights(spec.subscribe)
-        except ValueError as error:
-            problems.append(f"{path}.subscribe: {error}")
-        try:
-            self.publish = Rights(spec.publish)
-        except ValueError as error:
-            problems.append(f"{path}.publish: {error}")
+        self.pattern = _compiled(Pattern, spec.match, "#", f"{path}.match", problems)
+        self.subscribe = _compiled(Rights, spec.subscribe, [], f"{path}.subscribe", problems)
+        self.publish = _compiled(Rights, spec.publish, [], f"{path}.publish", problems)
+        if self.cache_recovery and not self.keeps_history:
+            problems.append(f'{path}.recovery: "cache" needs a history')
+        if self.delta and not self.keeps_history:
+            problems.append(f"{path}.delta: needs a history")
+        if self.subscribe.subscribers:
+            problems.append(f'{path}.subscribe: "subscriber" is for publish')
+        if self.publish.with_token:
+            problems.append(f'{path}.publish: "token" is for subscribe')
         if problems:
             raise ConfigError(problems)
 
     @property
     def keeps_history(self) -> bool:
         return self.size > 0 and self.ttl_s > 0
+
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def _compiled(kind: Callable[[S], T], value: S, instead: S, path: str, problems: list[str]) -> T:
+    """The value as what it stands for, or something harmless and a note of what is wrong."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        problems.append(f"{path}: {error}")
+        return kind(instead)
 
 
 class Rules:
@@ -130,6 +163,10 @@ class Rules:
         rule = next((rule for rule in self._all if rule.pattern.matches(channel)), None)
         self._found[channel] = rule
         return rule
+
+    def covering(self, pattern: str) -> Rule | None:
+        """The first rule whose channels include all that the pattern matches."""
+        return next((rule for rule in self._all if rule.pattern.covers(pattern)), None)
 
     def __len__(self) -> int:
         return len(self._all)

@@ -8,41 +8,66 @@ from __future__ import annotations
 
 import math
 
-from notifier.core.identity import ANONYMOUS, Identity
+from msgspec import Raw
+
+from notifier.core.hub import Audience, Manner
+from notifier.core.identity import ANONYMOUS, Identity, SubscriptionGrant
 from notifier.core.node import Node
 from notifier.core.ports import Connection
 from notifier.core.rules import Rule
-from notifier.protocol import frames
-from notifier.protocol.codec_json import PING
 from notifier.protocol.codes import (
+    CONNECTION_EXPIRED,
+    INSUFFICIENT_STATE,
+    SUBSCRIPTION_EXPIRED,
     UNSUBSCRIBED_BY_SERVER,
     UNSUBSCRIBED_EXPIRED,
     UNSUBSCRIBED_INSUFFICIENT_STATE,
     Disconnect,
     Unsubscribe,
 )
-from notifier.protocol.encoding import JSON_WEBSOCKET
-from notifier.protocol.messages import Push, Reply
+from notifier.protocol.encoding import ClientEncoding
+from notifier.protocol.messages import EMPTY, ClientInfo, Presence, Push, Reply
 
-_PING = frames.frame(frames.TEXT, PING)
 NEVER = math.inf
 
 
 class Subscription:
-    """A client's place in one channel. `by_token`: its right comes from a token for the channel."""
+    """A client's place in one channel, or in all of a rule's channels that match a pattern.
 
-    __slots__ = ("by_token", "expires_at", "rule")
+    `grant` is what a token for the channel said, None when the right comes from who the client is. `server_side`: the
+    server has subscribed the client, not the client itself.
+    """
 
-    def __init__(self, rule: Rule, *, by_token: bool, expires_at: float) -> None:
+    __slots__ = ("audience", "by_pattern", "expires_at", "grant", "is_present", "name", "rule", "server_side", "tells")
+
+    def __init__(
+        self,
+        name: str,
+        rule: Rule,
+        *,
+        by_pattern: bool = False,
+        grant: SubscriptionGrant | None = None,
+        server_side: bool = False,
+    ) -> None:
+        self.name = name
         self.rule = rule
-        self.by_token = by_token
-        self.expires_at = expires_at
+        self.by_pattern = by_pattern
+        self.grant = grant
+        self.server_side = server_side
+        self.expires_at = NEVER if grant is None else grant.expires_at
+        wanted = {} if grant is None else grant.overrides
+        self.is_present = not by_pattern and wanted.get("presence", rule.presence)
+        self.tells = not by_pattern and wanted.get("join_leave", rule.join_leave != "off")
+        self.audience: Audience | None = None
 
 
 class Session:
-    """`due_*` say where the node's agendas hold this session."""
+    """`due_*` say where the node's agendas hold this session. `key` is the secret under which commands find a session
+    that they do not come over the connection of; empty for all others."""
 
     __slots__ = (
+        "allowance",
+        "allowed_at",
         "awaits_pong",
         "client_id",
         "closed",
@@ -51,20 +76,24 @@ class Session:
         "due_expiry",
         "due_ping",
         "due_pong",
+        "encoding",
         "failed",
         "identity",
         "is_connected",
+        "key",
         "node",
         "subscriptions",
         "transport",
         "unread",
     )
 
-    def __init__(self, node: Node, connection: Connection, transport: str) -> None:
+    def __init__(self, node: Node, connection: Connection, transport: str, encoding: ClientEncoding) -> None:
         self.node = node
         self.connection = connection
         self.transport = transport
+        self.encoding = encoding
         self.client_id = ""
+        self.key = ""
         self.identity: Identity = ANONYMOUS
         self.subscriptions: dict[str, Subscription] = {}
         self.is_connected = False
@@ -72,6 +101,8 @@ class Session:
         self.closed = False
         self.awaits_pong = False
         self.unread = 0
+        self.allowance = float(node.limits.command_burst)
+        self.allowed_at = node.clock.monotonic()
         self.due_connect = self.due_expiry = self.due_ping = self.due_pong = 0
         node.opened(self)
 
@@ -79,7 +110,11 @@ class Session:
 
     def reply(self, reply: Reply) -> None:
         if not self.closed:
-            self.connection.write_large(JSON_WEBSOCKET.replies([reply]))
+            self.connection.write_large(self.encoding.replies([reply]))
+
+    def push(self, push: Push) -> None:
+        """Something for this client alone. What waits for it on its channels comes later."""
+        self.reply(Reply(push=push))
 
     @property
     def ping_interval_s(self) -> float:
@@ -88,8 +123,16 @@ class Session:
     def ping(self) -> bool:
         """Ping the client; the answer is whether one is expected from it."""
         self.awaits_pong = True
-        self.connection.write(_PING)
+        self.connection.write(self.encoding.ping)
         self.unread = self.connection.unread()
+        return True
+
+    def heard(self) -> None:
+        """The client has answered with a frame of the WebSocket's own, which is not an answer here."""
+
+    @property
+    def answers_pings(self) -> bool:
+        """Whether the client is asked to answer pings with a command."""
         return True
 
     def still_reads(self) -> bool:
@@ -123,46 +166,84 @@ class Session:
         if self.closed:
             return
         self.closed = True
-        for channel in self.subscriptions:
-            self.node.hub.leave(channel, self.connection)
-        self.node.stats.subscriptions -= len(self.subscriptions)
-        self.subscriptions.clear()
+        for name in list(self.subscriptions):
+            self.leave(name)
         self.node.closed(self)
 
     # --- subscriptions ----------------------------------------------------------------------------------------------
 
-    def join(self, channel: str, subscription: Subscription) -> None:
-        self.subscriptions[channel] = subscription
-        self.node.stats.subscriptions += 1
-        self.node.hub.join(channel, self.connection)
+    def join(self, subscription: Subscription, manner: Manner) -> None:
+        node, name = self.node, subscription.name
+        self.subscriptions[name] = subscription
+        node.stats.subscriptions += 1
+        if subscription.by_pattern:
+            subscription.audience = node.hub.join_by_pattern(name, subscription.rule, self.connection, manner)
+        else:
+            subscription.audience = node.hub.join(name, self.connection, manner)
+        if subscription.is_present:
+            node.presence.add(name, self.info_on(subscription))
+        if subscription.tells:
+            node.hub.announce(name, Reply(push=Push(channel=name, join=Presence(self.info_on(subscription)))))
         if subscription.expires_at != NEVER:
-            self.node.watch_expiry(self)
+            node.watch_expiry(self)
 
-    def leave(self, channel: str) -> None:
-        if self.subscriptions.pop(channel, None) is not None:
-            self.node.stats.subscriptions -= 1
-            self.node.hub.leave(channel, self.connection)
+    def leave(self, name: str) -> None:
+        subscription = self.subscriptions.pop(name, None)
+        if subscription is None:
+            return
+        node = self.node
+        node.stats.subscriptions -= 1
+        if subscription.audience is not None:
+            node.hub.leave(subscription.audience, self.connection)
+        if subscription.is_present:
+            node.presence.remove(name, self.client_id)
+        if subscription.tells:
+            node.hub.announce(name, Reply(push=Push(channel=name, leave=Presence(self.info_on(subscription)))))
 
-    def unsubscribe(self, channel: str, why: Unsubscribe) -> None:
+    def unsubscribe(self, name: str, why: Unsubscribe) -> None:
         """End a subscription from the server's side."""
-        self.leave(channel)
-        self.reply(Reply(push=Push(channel=channel, unsubscribe=why)))
+        self.leave(name)
+        self.push(Push(channel=name, unsubscribe=why))
+
+    def info_on(self, subscription: Subscription | None = None) -> ClientInfo:
+        """What others see of this client, on a channel or anywhere."""
+        grant = subscription.grant if subscription is not None else None
+        return ClientInfo(
+            self.identity.user,
+            self.client_id,
+            Raw(self.identity.info) if self.identity.info else EMPTY,
+            Raw(grant.info) if grant is not None and grant.info else EMPTY,
+        )
 
     def lose_positions(self) -> None:
         """The worker can no longer say what followed on the positions that clients hold: all subscribe anew, and learn
         then whether they missed something."""
-        for channel in list(self.subscriptions):
-            self.unsubscribe(channel, UNSUBSCRIBED_INSUFFICIENT_STATE)
+        if any(subscription.server_side for subscription in self.subscriptions.values()):
+            self.disconnect(INSUFFICIENT_STATE)
+            return
+        for name in list(self.subscriptions):
+            self.unsubscribe(name, UNSUBSCRIBED_INSUFFICIENT_STATE)
+
+    # --- rights that change -----------------------------------------------------------------------------------------
 
     def become(self, identity: Identity) -> None:
         """A refreshed token: what it no longer allows ends."""
         self.identity = identity
-        for channel, subscription in list(self.subscriptions.items()):
-            if not subscription.by_token and not subscription.rule.subscribe.allow(identity, channel):
-                self.unsubscribe(channel, UNSUBSCRIBED_BY_SERVER)
+        for name, subscription in list(self.subscriptions.items()):
+            by_itself = subscription.grant is None and not subscription.server_side
+            if by_itself and not subscription.rule.subscribe.allow(identity, name):
+                self.unsubscribe(name, UNSUBSCRIBED_BY_SERVER)
         self.node.watch_expiry(self)
 
-    # --- expiry -----------------------------------------------------------------------------------------------------
+    def end_revoked(self) -> None:
+        """End what rests on a token that was revoked. The client can come back with another one."""
+        if self.node.is_revoked(self.identity):
+            self.disconnect(CONNECTION_EXPIRED)
+            return
+        for name, subscription in list(self.subscriptions.items()):
+            grant = subscription.grant
+            if grant is not None and self.node.revocations.hit(self.identity.user, grant.token_id, grant.issued_at):
+                self._end_expired(name, subscription)
 
     def first_expiry(self) -> float:
         """The wall time at which the first of the session's rights runs out."""
@@ -170,7 +251,27 @@ class Session:
 
     def end_expired(self, before: float) -> bool:
         """End the subscriptions that ran out before this time; answers whether the connection itself did."""
-        for channel, subscription in list(self.subscriptions.items()):
+        for name, subscription in list(self.subscriptions.items()):
             if subscription.expires_at <= before:
-                self.unsubscribe(channel, UNSUBSCRIBED_EXPIRED)
+                self._end_expired(name, subscription)
         return self.identity.expires_at <= before
+
+    def _end_expired(self, name: str, subscription: Subscription) -> None:
+        if subscription.server_side:
+            self.disconnect(SUBSCRIPTION_EXPIRED)
+        else:
+            self.unsubscribe(name, UNSUBSCRIBED_EXPIRED)
+
+
+class OneWaySession(Session):
+    """A session that only writes: it is given its subscriptions when it connects."""
+
+    __slots__ = ()
+
+    @property
+    def answers_pings(self) -> bool:
+        return False
+
+    def ping(self) -> bool:
+        self.connection.write(self.encoding.ping)
+        return False

@@ -34,6 +34,7 @@ class Stats:
     def __init__(self) -> None:
         self.publications = 0
         self.repeats = 0
+        self.outdated = 0
         self.unruled = 0
         self.rejected: Counter[str] = Counter()
         self.deliveries = 0

@@ -11,13 +11,13 @@ import re
 from msgspec import Struct
 
 from notifier.core.history import Verdict
-from notifier.core.hub import Audience
+from notifier.core.hub import Audience, Manner
 from notifier.core.node import Node
 from notifier.core.ports import Connection
-from notifier.core.rules import Rule
-from notifier.core.session import NEVER, Session, Subscription
+from notifier.core.session import Session, Subscription
+from notifier.core.target import Target
 from notifier.protocol.codes import INSUFFICIENT_STATE, Unsubscribe
-from notifier.protocol.frames import cursor_event
+from notifier.protocol.encoding import JSON_WEBSOCKET, StreamEncoding
 from notifier.protocol.messages import Position, Publication, Reply
 
 _CURSOR = re.compile(r"([A-Za-z0-9_-]{1,64}):(\d{1,19})(?:\.(\d{1,3}))?", re.ASCII)
@@ -54,10 +54,11 @@ class Stream(Session):
     """A session that writes only. What ends one of its subscriptions ends the stream: the client comes back with its
     cursor and is told then what it missed."""
 
-    __slots__ = ("_audience",)
+    __slots__ = ("_audience", "_shown")
 
-    def __init__(self, node: Node, connection: Connection, transport: str) -> None:
-        super().__init__(node, connection, transport)
+    def __init__(self, node: Node, connection: Connection, transport: str, shown: StreamEncoding) -> None:
+        super().__init__(node, connection, transport, JSON_WEBSOCKET)
+        self._shown = shown
         self._audience: Audience | None = None
 
     @property
@@ -66,8 +67,13 @@ class Stream(Session):
 
     def ping(self) -> bool:
         """The cursor at the log's end: it keeps the connection alive, and the client's position fresh."""
-        self.connection.write(cursor_event(self.position()))
-        return False
+        self.connection.write(self._shown.heartbeat(self.position()))
+        self.awaits_pong = self._shown.answers_pings
+        self.unread = self.connection.unread() if self.awaits_pong else 0
+        return self.awaits_pong
+
+    def heard(self) -> None:
+        self.awaits_pong = False
 
     def position(self) -> str:
         return f"{self.node.history.epoch}:{self.node.history.end}"
@@ -75,50 +81,54 @@ class Stream(Session):
     def reply(self, reply: Reply) -> None:
         """Nothing is ever asked here."""
 
-    def begin(self, rules: dict[str, Rule]) -> None:
-        """Subscribe to all channels at once; what is published from now on comes, in the log's order."""
+    def begin(self, targets: list[Target]) -> None:
+        """Subscribe to all at once; what is published from now on comes, in the log's order."""
+        hub, connection = self.node.hub, self.connection
         self.subscriptions = {
-            channel: Subscription(rule, by_token=False, expires_at=NEVER) for channel, rule in rules.items()
+            target.name: Subscription(target.name, target.rule, by_pattern=target.pattern is not None)
+            for target in targets
         }
-        self.node.stats.subscriptions += len(rules)
-        if len(rules) == 1:
-            self.node.hub.join(next(iter(rules)), self.connection)
+        self.node.stats.subscriptions += len(targets)
+        [only, *others] = targets
+        if others or only.pattern is not None:
+            wanted = [(target.name, target.rule, target.pattern is not None) for target in targets]
+            self._audience = hub.attach(wanted, connection, self._shown)
         else:
-            self._audience = self.node.hub.attach(list(rules), self.connection)
+            self._audience = hub.join(only.name, connection, Manner(self._shown))
 
-    def leave(self, channel: str) -> None:  # noqa: ARG002 - whichever it is
+    def leave(self, name: str) -> None:  # noqa: ARG002 - whichever it is
         self.disconnect(INSUFFICIENT_STATE)
 
-    def unsubscribe(self, channel: str, why: Unsubscribe) -> None:  # noqa: ARG002 - streams end for any reason
-        self.leave(channel)
+    def unsubscribe(self, name: str, why: Unsubscribe) -> None:  # noqa: ARG002 - streams end for any reason
+        self.leave(name)
 
     def end(self) -> None:
         if self._audience is not None and not self.closed:
-            self.node.hub.detach(list(self.subscriptions), self._audience)
+            self.node.hub.leave(self._audience, self.connection)
             self.node.stats.subscriptions -= len(self.subscriptions)
             self.subscriptions = {}
         super().end()
 
 
-async def judge(node: Node, rules: dict[str, Rule], cursor: Cursor) -> dict[str, Verdict]:
-    """Whether the cursor is recoverable, channel by channel."""
-    return {channel: await node.judge(channel, rule, _position(cursor)) for channel, rule in rules.items()}
+async def judge(node: Node, targets: list[Target], cursor: Cursor) -> None:
+    """Wait, where needed, until this worker has read as far as the client."""
+    for target in targets:
+        await node.judge(target, _position(cursor))
 
 
-def resume(node: Node, rules: dict[str, Rule], cursor: Cursor) -> Resumption:
+def resume(node: Node, targets: list[Target], cursor: Cursor) -> Resumption:
     """What follows on the cursor, decided now, without waiting."""
-    verdicts = {channel: node.history.verdict(channel, rule, _position(cursor)) for channel, rule in rules.items()}
+    verdicts = {target.name: target.verdict(node.history, _position(cursor)) for target in targets}
     now_s = node.clock.time()
-    found = [
-        publication
-        for channel, verdict in verdicts.items()
-        if verdict is Verdict.RECOVERED
-        for publication in node.history.after(channel, cursor.offset, now_s, cursor.index)
-    ]
-    found.sort(key=lambda publication: (publication.offset, publication.index))
+    found = {
+        (publication.offset, publication.index): publication
+        for target in targets
+        if verdicts[target.name] is Verdict.RECOVERED
+        for publication in target.after(node.history, cursor.offset, now_s, cursor.index)
+    }
     for verdict in verdicts.values():
         node.stats.recoveries[verdict.name.lower()] += 1
-    return Resumption(verdicts, found)
+    return Resumption(verdicts, [found[place] for place in sorted(found)])
 
 
 def _position(cursor: Cursor) -> Position:

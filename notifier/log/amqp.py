@@ -10,13 +10,9 @@ from aiormq.abc import DeliveredMessage
 from notifier.core.record import NEVER, Draft, Record
 from notifier.errors import Rejected
 
-CHANNELS, INFO, REF, SKIP_HISTORY, TAG = (
-    "channels",
-    "notifier-info",
-    "notifier-ref",
-    "notifier-skip-history",
-    "tag-",
-)
+CHANNELS, TAG = "channels", "tag-"
+INFO, REF, SKIP_HISTORY = "notifier-info", "notifier-ref", "notifier-skip-history"
+VERSION, VERSION_EPOCH = "notifier-version", "notifier-version-epoch"
 _PLACE = "x-stream-offset"
 
 
@@ -71,6 +67,9 @@ def to_message(draft: Draft, ref: str) -> Message:
         headers[INFO] = draft.info
     if draft.skip_history:
         headers[SKIP_HISTORY] = "1"
+    if draft.version:
+        headers[VERSION] = draft.version
+        headers[VERSION_EPOCH] = draft.version_epoch
     for name, value in (draft.tags or {}).items():
         headers[TAG + name] = value
     return Message(
@@ -89,6 +88,9 @@ def _take_headers(record: Record, headers: dict[str, Any]) -> None:
     record.info = _text(headers, INFO)
     record.traceparent = _text(headers, "traceparent")
     record.skip_history = SKIP_HISTORY in headers
+    if VERSION in headers:
+        record.version = _number(headers, VERSION)
+        record.version_epoch = _text(headers, VERSION_EPOCH)
     tags = {name[len(TAG) :]: str(value) for name, value in headers.items() if name.startswith(TAG)}
     if tags:
         record.tags = tags
@@ -98,6 +100,13 @@ def _text(headers: dict[str, Any], name: str) -> str:
     value = headers.get(name, "")
     if not isinstance(value, str):
         raise Rejected("bad_header", f"the header {name} is not a text")
+    return value
+
+
+def _number(headers: dict[str, Any], name: str) -> int:
+    value = headers[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise Rejected("bad_header", f"the header {name} is not a number")
     return value
 
 

@@ -41,6 +41,8 @@ class MemoryLog:
                 tags=draft.tags,
                 info=draft.info,
                 skip_history=draft.skip_history,
+                version=draft.version,
+                version_epoch=draft.version_epoch,
             ),
             self._clock.time(),
         )

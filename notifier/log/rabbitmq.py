@@ -9,13 +9,13 @@ import time
 
 from aio_pika.abc import AbstractConnection, AbstractExchange
 
+from notifier.broker.link import LOST, Link, describe
 from notifier.config import LogSection, RabbitMQ
 from notifier.core.ports import Reader
 from notifier.core.record import Draft
 from notifier.core.stats import Stats
 from notifier.errors import Unavailable
 from notifier.log import amqp, markers, topology
-from notifier.log.link import LOST, Link, describe
 from notifier.log.rejects import Rejects
 from notifier.log.tail import Tail
 

@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from notifier.broker.link import Lost
 from notifier.config import LogSection, RabbitMQ
 from notifier.core.ports import Reader
 from notifier.core.stats import Stats
 from notifier.errors import Rejected
 from notifier.log import amqp, markers
-from notifier.log.link import Lost
 from notifier.log.markers import Marker, Naming
 
 _logger = logging.getLogger(__name__)

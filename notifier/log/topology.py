@@ -9,9 +9,9 @@ from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
+from notifier.broker.link import Lost
 from notifier.config import RabbitMQ
 from notifier.errors import WorkRefused
-from notifier.log.link import Lost
 
 MAX_REJECTED = 100_000
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from notifier.protocol.codes import bad_command
-from notifier.protocol.messages import Command, Publication, Reply
+from notifier.protocol.messages import Command, Form, Publication, Reply, Shown
 
 # What msgspec can raise on bytes from outside; catching only the first one would let a client stop its handler.
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -18,6 +19,8 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
 def _publication_hook(value: Any) -> Raw:
+    if isinstance(value, Shown):
+        return Raw(publication(value.publication, value.form, named=value.named))
     if isinstance(value, Publication):
         return Raw(publication(value))
     raise TypeError(f"{type(value).__name__} is not part of the protocol")
@@ -47,22 +50,51 @@ def reply(message: Reply) -> bytes:
     return encode(message)
 
 
-def publication(message: Publication) -> bytes:
-    """The publication object of pushes and replies."""
-    parts = [b'{"data":', message.data]
+def join(messages: Sequence[bytes]) -> bytes:
+    """Several messages in one frame."""
+    return messages[0] if len(messages) == 1 else b"\n".join(messages)
+
+
+def publication(message: Publication, form: Form = Form.PLAIN, named: bool = False) -> bytes:
+    """The publication object of pushes and replies. `named`: with its channel, also as a tag, which the SDKs show."""
+    data, is_patch = _data(message, form)
+    parts = [b'{"data":', data]
     if message.info:
         parts += (b',"info":', message.info)
     if message.offset and message.positioned:
         parts.append(b',"offset":%d' % message.offset)
-    if message.tags:
-        parts += (b',"tags":', encode(message.tags))
+    tags = {**(message.tags or {}), "channel": message.channel} if named else message.tags
+    if tags:
+        parts += (b',"tags":', encode(tags))
+    if is_patch:
+        parts.append(b',"delta":true')
+    if named:
+        parts += (b',"channel":', encode(message.channel))
     parts.append(b"}")
     return b"".join(parts)
 
 
-def push(message: Publication) -> bytes:
-    """The push of one publication."""
-    return b'{"push":{"channel":%b,"pub":%b}}' % (encode(message.channel), publication(message))
+def _data(message: Publication, form: Form) -> tuple[bytes, bool]:
+    """The data in its form, and whether it is a patch. Where deltas are used, both kinds are texts."""
+    if form is Form.PLAIN:
+        return message.data, False
+    patch = message.patch(as_text=True) if form is Form.PATCH else None
+    return encode((message.data if patch is None else patch).decode()), patch is not None
+
+
+def push(message: Publication, form: Form = Form.PLAIN, via: str = "") -> bytes:
+    """The push of one publication. `via` is the pattern by which the client is subscribed, if it is by one."""
+    return b'{"push":%b}' % bare_push(message, form, via)
+
+
+def bare_push(message: Publication, form: Form = Form.PLAIN, via: str = "") -> bytes:
+    """The same for one-way transports."""
+    return b'{"channel":%b,"pub":%b}' % (encode(via or message.channel), publication(message, form, named=bool(via)))
+
+
+def bare_reply(message: Reply) -> bytes:
+    """A push, or a ping, for one-way transports."""
+    return PING if message.push is None else encode(message.push)
 
 
 def envelope(message: Publication) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from notifier.protocol.codes import Disconnect
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+RSV1 = 0x40  # beside an opcode: the payload is compressed (RFC 7692 section 6)
 MAX_REASON_BYTES = 123
 
 

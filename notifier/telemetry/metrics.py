@@ -67,6 +67,7 @@ class NodeCollector(Collector):
         for name, text, value in (
             ("publications", "Publications read from the log.", stats.publications),
             ("repeats", "Records dropped as repeats of a message id.", stats.repeats),
+            ("outdated", "Records dropped as older versions of a channel's state.", stats.outdated),
             ("unruled", "Publications on channels that no rule matches.", stats.unruled),
             ("deliveries", "Publications written to connections.", stats.deliveries),
             ("delivered_bytes", "Bytes of them.", stats.delivered_bytes),

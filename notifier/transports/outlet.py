@@ -17,8 +17,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from notifier.core.session import Session
+from notifier.protocol import frames
 from notifier.protocol.codes import SLOW, Disconnect
-from notifier.protocol.encoding import Encoding
+
+Farewell = Callable[[Disconnect], bytes]
+
+
+def _nothing(_disconnect: Disconnect) -> bytes:
+    return b""
 
 
 class BorrowedSocket(socket.socket):
@@ -48,12 +54,13 @@ class Outlet(ABC):
     """
 
     __slots__ = (
+        "_close_timeout",
         "_descriptor",
         "_direct",
+        "_farewell",
         "_limit",
         "_max_buffer",
         "closing",
-        "encoding",
         "send",
         "session",
         "transport",
@@ -61,10 +68,14 @@ class Outlet(ABC):
 
     session: Session
 
-    def __init__(self, transport: asyncio.Transport, encoding: Encoding, max_buffer: int) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, max_buffer: int, close_timeout: float, farewell: Farewell = _nothing
+    ) -> None:
+        """`farewell` makes the bytes that say why it ends, where a close frame does not say it."""
         self.transport = transport
-        self.encoding = encoding
         self.closing = False
+        self._close_timeout = close_timeout
+        self._farewell = farewell
         self._max_buffer = self._limit = max_buffer
         self._direct: BorrowedSocket | None = None
         self.send: Callable[[bytes], int] = self._send_through_transport
@@ -145,6 +156,36 @@ class Outlet(ABC):
         self.finish()
         # Not now: the hub walks the channel's members at this moment.
         asyncio.get_running_loop().call_soon(self.session.disconnect, SLOW)
+
+
+class WebSocketOutlet(Outlet):
+    """Frames as they are; the end is a close frame with a deadline for the peer's answer."""
+
+    __slots__ = ()
+
+    def close(self, disconnect: Disconnect) -> None:
+        """Say why; the handler goes on reading until the peer has answered, or the deadline has passed."""
+        last = self._farewell(disconnect) + frames.close_frame(disconnect)
+        if self.closing:
+            self.transport.write(last)  # behind all that a slow client did not take
+        else:
+            self.write(last)
+        self.finish()
+        self.abort_after(self._close_timeout)
+
+
+class StreamOutlet(Outlet):
+    """The body of an answer without end: bytes as they are, then the socket is closed."""
+
+    __slots__ = ()
+
+    def close(self, disconnect: Disconnect) -> None:
+        last = self._farewell(disconnect)
+        if last and not self.closing:
+            self.write(last)
+        self.finish()
+        self.transport.close()
+        self.abort_after(self._close_timeout)
 
 
 class Tap(asyncio.Protocol):

@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from aiohttp import WSMsgType, web
 
 from notifier.core import commands
 from notifier.core.node import Node
 from notifier.core.session import Session
-from notifier.protocol import codec_json, frames
+from notifier.protocol import frames
 from notifier.protocol.codes import INTERNAL_ERROR, ConnectionEnded, Disconnect, bad_command
-from notifier.protocol.encoding import JSON_WEBSOCKET
+from notifier.protocol.encoding import JSON_WEBSOCKET, PROTOBUF_WEBSOCKET, ClientEncoding, deflated
 from notifier.transports.gate import Gate
-from notifier.transports.outlet import Outlet
+from notifier.transports.outlet import WebSocketOutlet
 
 _logger = logging.getLogger(__name__)
 
-SUBPROTOCOLS = ("centrifuge-json",)
+JSON, PROTOBUF = "centrifuge-json", "centrifuge-protobuf"
 
-
-class WebSocketOutlet(Outlet):
-    """Frames as they are; the end is a close frame with a deadline for the peer's answer."""
-
-    __slots__ = ("_close_timeout",)
-
-    def __init__(self, transport: asyncio.Transport, max_buffer: int, close_timeout: float) -> None:
-        super().__init__(transport, JSON_WEBSOCKET, max_buffer)
-        self._close_timeout = close_timeout
-
-    def close(self, disconnect: Disconnect) -> None:
-        """Say why; the handler goes on reading until the peer has answered, or the deadline has passed."""
-        if self.closing:
-            self.transport.write(frames.close_frame(disconnect))  # behind all that a slow client did not take
-        else:
-            self.write(frames.close_frame(disconnect))
-        self.finish()
-        self.abort_after(self._close_timeout)
+Take = Callable[[bytes], Awaitable[None]]
 
 
 class WebSocketEndpoint:
@@ -49,61 +32,90 @@ class WebSocketEndpoint:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self._gate.origin(request)
-        node = self._node
-        limits = node.limits
-        socket: web.WebSocketResponse = web.WebSocketResponse(
-            autoping=False,
-            autoclose=False,
-            compress=False,
-            # aiohttp refuses a message of exactly its limit
-            max_msg_size=limits.max_message + 1,
-            protocols=SUBPROTOCOLS,
-            timeout=limits.close_timeout,
-        )
-        if not socket.can_prepare(request):
-            raise web.HTTPUpgradeRequired(text="this is a WebSocket endpoint\n")
-        if node.draining or not node.log.ready:
-            raise web.HTTPServiceUnavailable(text="not ready\n", headers={"Retry-After": "1"})
-        await socket.prepare(request)
+        limits = self._node.limits
+        socket = await accept(request, self._node, compress=limits.compression, protocols=(JSON, PROTOBUF))
         transport = request.transport
         if transport is None:
             return socket
+        encoding = _encoding(request, socket)
         outlet = WebSocketOutlet(transport, limits.max_buffer, limits.close_timeout)
-        outlet.session = session = Session(node, outlet, "websocket")
-        try:
-            await _converse(socket, session, outlet)
-        finally:
-            session.end()
-            outlet.finish()
-            transport.close()
-            outlet.abort_after(limits.close_timeout)
+        outlet.session = session = Session(self._node, outlet, "websocket", encoding)
+
+        async def take(data: bytes) -> None:
+            await commands.run(session, encoding.codec.commands(data))
+
+        await converse(socket, outlet, take, binary=encoding.codec.name == "protobuf")
         return socket
 
 
-async def _converse(socket: web.WebSocketResponse, session: Session, outlet: WebSocketOutlet) -> None:
-    """Take frames until the socket is closed; after a disconnect only the peer's close frame matters."""
+def _encoding(request: web.Request, socket: web.WebSocketResponse) -> ClientEncoding:
+    asked = request.query.get("format") or request.query.get("cf_protocol")
+    encoding = PROTOBUF_WEBSOCKET if socket.ws_protocol == PROTOBUF or asked == "protobuf" else JSON_WEBSOCKET
+    return deflated(encoding, int(socket.compress)) if socket.compress else encoding
+
+
+async def accept(
+    request: web.Request, node: Node, *, compress: bool = False, protocols: tuple[str, ...] = ()
+) -> web.WebSocketResponse:
+    """The handshake. Raises HTTPUpgradeRequired for other requests, HTTPServiceUnavailable when this is not ready."""
+    limits = node.limits
+    socket: web.WebSocketResponse = web.WebSocketResponse(
+        autoping=False,
+        autoclose=False,
+        compress=compress,
+        # aiohttp refuses a message of exactly its limit
+        max_msg_size=limits.max_message + 1,
+        protocols=protocols,
+        timeout=limits.close_timeout,
+    )
+    if not socket.can_prepare(request):
+        raise web.HTTPUpgradeRequired(text="this is a WebSocket endpoint\n")
+    if node.draining or not node.log.ready:
+        raise web.HTTPServiceUnavailable(text="not ready\n", headers={"Retry-After": "1"})
+    await socket.prepare(request)
+    return socket
+
+
+async def converse(socket: web.WebSocketResponse, outlet: WebSocketOutlet, take: Take, *, binary: bool) -> None:
+    """Take frames until the socket is closed, and leave nothing behind."""
+    try:
+        await _read(socket, outlet, take, binary=binary)
+    finally:
+        outlet.session.end()
+        outlet.finish()
+        outlet.transport.close()
+        outlet.abort_after(outlet.session.node.limits.close_timeout)
+
+
+async def _read(socket: web.WebSocketResponse, outlet: WebSocketOutlet, take: Take, *, binary: bool) -> None:
+    """After a disconnect only the peer's close frame matters."""
+    session = outlet.session
+    wanted, other = (WSMsgType.BINARY, WSMsgType.TEXT) if binary else (WSMsgType.TEXT, WSMsgType.BINARY)
     while True:
         message = await socket.receive()
         kind = message.type
-        if kind is WSMsgType.TEXT:
+        if kind is wanted:
             if not session.closed:
-                await _take(session, message.data)
+                await _take(session, take, message.data if binary else message.data.encode())
         elif kind is WSMsgType.PING:
             outlet.write(frames.frame(frames.PONG, message.data))
-        elif kind is WSMsgType.BINARY:
-            session.disconnect(bad_command("this connection speaks JSON in text frames").disconnect)
+        elif kind is WSMsgType.PONG:
+            session.heard()
+        elif kind is other:
+            speaks = "Protobuf in binary frames" if binary else "JSON in text frames"
+            session.disconnect(bad_command(f"this connection speaks {speaks}").disconnect)
         elif kind is WSMsgType.CLOSE:
             if not outlet.closing:
                 # The answer to a closing handshake; the peer's own code comes back (RFC 6455 section 5.5.1).
                 outlet.close(Disconnect(message.data or 1000, ""))
             return
-        elif kind is not WSMsgType.PONG:
+        else:
             return
 
 
-async def _take(session: Session, text: str) -> None:
+async def _take(session: Session, take: Take, data: bytes) -> None:
     try:
-        await commands.run(session, codec_json.commands(text))
+        await take(data)
     except ConnectionEnded as error:
         session.disconnect(error.disconnect)
     except Exception:  # whatever went wrong must not pass for an orderly end

@@ -14,6 +14,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from notifier.config import ChannelRule, Duration, HistoryRule, LogSection, RabbitMQ, Secret
 from notifier.core.history import Verdict
+from notifier.core.target import Target
 from notifier.errors import Unavailable
 from notifier.protocol.messages import Position
 from tests.integration.log.worker import Worker, sections
@@ -413,9 +414,9 @@ async def test_a_worker_ahead_of_another_is_caught_up_with(new_worker: NewWorker
         rule = two.node.rules.find("a")
         assert rule is not None
         position = Position(offset, one.node.history.epoch)
-        assert await two.node.judge("a", rule, position) is Verdict.RECOVERED
+        assert await two.node.judge(Target("a", rule, two.node.rules), position) is Verdict.RECOVERED
         far = Position(offset + 1000, one.node.history.epoch)
-        assert await two.node.judge("a", rule, far) is Verdict.AHEAD
+        assert await two.node.judge(Target("a", rule, two.node.rules), far) is Verdict.AHEAD
 
 
 async def test_many_who_wait_at_once_share_their_markers(new_worker: NewWorker) -> None:

@@ -6,9 +6,11 @@ import pytest
 
 from notifier.config import ChannelRule, Duration, HistoryRule
 from notifier.core.history import Verdict
+from notifier.core.hub import Manner
 from notifier.core.node import Node
-from notifier.core.record import Record
+from notifier.core.record import Draft, Record
 from notifier.errors import Rejected
+from notifier.protocol.encoding import JSON_WEBSOCKET
 from notifier.protocol.messages import Position
 from notifier.testing import OPEN_RULE, ManualClock, RecordingConnection, Ticks, make_node
 
@@ -37,7 +39,7 @@ def take(node: Node, record: Record) -> None:
 def listener(node: Node, *channels: str) -> RecordingConnection:
     connection = RecordingConnection()
     for channel in channels:
-        node.hub.join(channel, connection)
+        node.hub.join(channel, connection, Manner(JSON_WEBSOCKET))
     return connection
 
 
@@ -92,7 +94,7 @@ def test_a_repeated_message_id_is_neither_delivered_nor_kept_again(node: Node, t
     ticks.end()
     assert [message["push"]["pub"]["offset"] for message in client.take_messages()] == [1]
     assert node.history.publications == 2
-    assert node.feed.offset_of("a", "x", 2) == 1
+    assert node.feed.offset_of("a", Draft(["a"], b"1", message_id="x"), 2) == 1
     assert node.stats.repeats == 1
 
 

@@ -208,3 +208,97 @@ def test_recovery_is_all_or_nothing_and_never_refused_without_need(
             if expected is not None:
                 assert offsets(kept.after(asked, position_now, now)) == expected
     assert kept.publications == sum(len(model.retained(channel, now)) for channel in "abc")
+
+
+# --- several channels at once, the last one, removal, bases ---------------------------------------------------------
+
+
+def filled(*channels: str, rule: Rule = RULE) -> History:
+    made = history()
+    for offset, channel in enumerate(channels, start=1):
+        made.append(Publication(channel, offset, b'"%d"' % offset), rule, 0, 0)
+        made.end = offset
+    return made
+
+
+def starts_with_a(channel: str) -> bool:
+    return channel.startswith("a")
+
+
+def test_by_a_pattern_the_publications_of_all_channels_come_in_the_logs_order() -> None:
+    kept = filled("ab", "x", "aa", "ab", "x", "aa")
+    found = kept.after_by_pattern(starts_with_a, 1, 0)
+    assert [(publication.channel, publication.offset) for publication in found] == [("aa", 3), ("ab", 4), ("aa", 6)]
+    assert kept.verdict_by_pattern(starts_with_a, RULE, Position(1, "e")) is Verdict.RECOVERED
+
+
+def test_by_a_pattern_one_trimmed_channel_is_enough_to_be_told_also_when_it_is_quiet() -> None:
+    kept = filled("ab", "x", "aa")
+    kept.remove("ab", RULE)
+    assert kept.verdict_by_pattern(starts_with_a, RULE, Position(0, "e")) is Verdict.TRIMMED
+    assert kept.verdict_by_pattern(starts_with_a, RULE, Position(1, "e")) is Verdict.RECOVERED
+    assert kept.verdict_by_pattern(lambda name: name == "aa", RULE, Position(0, "e")) is Verdict.RECOVERED
+
+
+def test_the_latest_is_the_last_one_that_is_still_worth_delivering() -> None:
+    kept = filled("a", "a")
+    latest = kept.latest("a", 0)
+    assert latest is not None
+    assert latest.offset == 2
+    latest.expires_at = 5
+    assert kept.latest("a", 5) is None
+    assert kept.latest("b", 0) is None
+
+
+def test_a_removed_history_is_gone_but_who_saw_its_last_publication_missed_nothing() -> None:
+    kept = filled("a", "b", "a", "b")
+    kept.remove("a", RULE)
+    kept.remove("unknown", RULE)
+    assert kept.after("a", 0, 0) == []
+    assert kept.verdict("a", RULE, Position(1, "e")) is Verdict.TRIMMED
+    assert kept.verdict("a", RULE, Position(3, "e")) is Verdict.RECOVERED
+    assert [publication.offset for publication in kept.after("b", 0, 0)] == [2, 4]
+    assert kept.publications == 2
+
+
+@given(st.lists(st.sampled_from(["a", "b", "remove a", "trim"]), max_size=60))
+def test_after_any_removals_the_bounds_are_counted_right(steps: list[str]) -> None:
+    kept = history()
+    now = 0.0
+    for offset, step in enumerate(steps, start=1):
+        kept.end = offset
+        now += 1
+        if step == "trim":
+            kept.trim(now)
+        elif step == "remove a":
+            kept.remove("a", RULE)
+        else:
+            kept.append(Publication(step, offset, b"1"), RULE, now, now)
+    assert kept.publications == sum(len(kept.after(channel, 0, 0)) for channel in "ab")
+    kept.trim(now + 1e9)
+    assert kept.publications == 0
+    assert kept.size_bytes == 0
+
+
+DELTA_RULE = Rule(0, ChannelRule(match="#", history=HistoryRule(size=3, ttl=Duration(60)), delta=True))
+
+
+def test_each_publication_has_the_one_before_it_as_its_base_unless_not_everybody_has_that() -> None:
+    kept = filled("a", "a", "b", "a", rule=DELTA_RULE)
+    first, second, third = kept.after("a", 0, 0)
+    assert first.base is None
+    assert second.base is first.data
+    assert third.base is second.data
+    assert kept.next_base("a") is third.data
+    kept.pass_by("a")
+    assert kept.next_base("a") is None
+    fading = Publication("a", 5, b"5", expires_at=10)
+    kept.append(fading, DELTA_RULE, 0, 0)
+    assert fading.base is None
+    last = Publication("a", 6, b"6")
+    kept.append(last, DELTA_RULE, 0, 0)
+    assert last.base is None, "who comes back has not got what had faded"
+
+
+def test_without_deltas_nothing_is_held_for_them() -> None:
+    assert [publication.base for publication in filled("a", "a").after("a", 0, 0)] == [None, None]

@@ -6,11 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.core.hub import Hub
+from notifier.config import ChannelRule
+from notifier.core.hub import Audience, Hub, Manner
+from notifier.core.rules import Rule
 from notifier.core.stats import Stats
 from notifier.protocol.encoding import JSON_WEBSOCKET, SSE
-from notifier.protocol.messages import Publication
-from notifier.testing import ManualClock, RecordingConnection, Ticks
+from notifier.protocol.messages import Form, Publication, Reply
+from notifier.testing import OPEN_RULE, ManualClock, RecordingConnection, Ticks
+
+RULE = Rule(0, OPEN_RULE)
+OTHER_RULE = Rule(1, ChannelRule(match="#"))
+PLAIN = Manner(JSON_WEBSOCKET)
 
 
 @pytest.fixture
@@ -37,9 +43,9 @@ def offsets(connection: RecordingConnection) -> list[int]:
 
 def test_all_publications_of_a_tick_are_one_write(hub: Hub, ticks: Ticks) -> None:
     client = RecordingConnection()
-    hub.join("a", client)
+    hub.join("a", client, PLAIN)
     for offset in (1, 2, 3):
-        hub.publish(pub("a", offset))
+        hub.publish(pub("a", offset), RULE)
     assert client.writes == []
     ticks.end()
     assert len(client.writes) == 1
@@ -51,8 +57,8 @@ def test_a_publication_is_encoded_once_however_many_get_it(ticks: Ticks) -> None
     hub = make_hub(ticks, stats)
     clients = [RecordingConnection() for _ in range(50)]
     for client in clients:
-        hub.join("a", client)
-    hub.publish(pub("a", 1))
+        hub.join("a", client, PLAIN)
+    hub.publish(pub("a", 1), RULE)
     ticks.end()
     assert stats.encodings == 1
     assert stats.deliveries == 50
@@ -70,13 +76,13 @@ def test_after_a_flush_comes_a_pause_as_long_but_never_a_long_one(flush_s: float
 
     client = Busy()
     hub = make_hub(ticks, clock=clock)
-    hub.join("a", client)
-    hub.publish(pub("a", 1))
+    hub.join("a", client, PLAIN)
+    hub.publish(pub("a", 1), RULE)
     ticks.end()
-    hub.publish(pub("a", 2))
+    hub.publish(pub("a", 2), RULE)
     ticks.end()
     assert len(client.writes) == (1 if pause_s else 2)
-    hub.publish(pub("a", 3))
+    hub.publish(pub("a", 3), RULE)
     ticks.end()
     assert ticks.delays == ([pytest.approx(pause_s)] if pause_s else [])
     assert offsets(client) == [1, 2, 3]
@@ -84,10 +90,10 @@ def test_after_a_flush_comes_a_pause_as_long_but_never_a_long_one(flush_s: float
 
 def test_each_encoding_gets_its_own_bytes(hub: Hub, ticks: Ticks) -> None:
     hub.epoch = "e"
-    socket, stream = RecordingConnection(JSON_WEBSOCKET), RecordingConnection(SSE)
-    hub.join("a", socket)
-    hub.join("a", stream)
-    hub.publish(pub("a", 1))
+    socket, stream = RecordingConnection(), RecordingConnection()
+    hub.join("a", socket, PLAIN)
+    hub.join("a", stream, Manner(SSE))
+    hub.publish(pub("a", 1), RULE)
     ticks.end()
     assert offsets(socket) == [1]
     assert stream.writes == [b'id: e:1\ndata: "1"\n\n']
@@ -95,10 +101,10 @@ def test_each_encoding_gets_its_own_bytes(hub: Hub, ticks: Ticks) -> None:
 
 def test_who_joins_in_the_middle_of_a_tick_gets_only_what_comes_after(hub: Hub, ticks: Ticks) -> None:
     early, late = RecordingConnection(), RecordingConnection()
-    hub.join("a", early)
-    hub.publish(pub("a", 1))
-    hub.join("a", late)
-    hub.publish(pub("a", 2))
+    hub.join("a", early, PLAIN)
+    hub.publish(pub("a", 1), RULE)
+    hub.join("a", late, PLAIN)
+    hub.publish(pub("a", 2), RULE)
     ticks.end()
     assert offsets(early) == [1, 2]
     assert offsets(late) == [2]
@@ -106,26 +112,112 @@ def test_who_joins_in_the_middle_of_a_tick_gets_only_what_comes_after(hub: Hub, 
 
 def test_who_leaves_in_the_middle_of_a_tick_gets_what_came_before(hub: Hub, ticks: Ticks) -> None:
     client = RecordingConnection()
-    hub.join("a", client)
-    hub.publish(pub("a", 1))
-    hub.leave("a", client)
-    hub.publish(pub("a", 2))
+    audience = hub.join("a", client, PLAIN)
+    hub.publish(pub("a", 1), RULE)
+    hub.leave(audience, client)
+    hub.publish(pub("a", 2), RULE)
     ticks.end()
     assert offsets(client) == [1]
 
 
 def test_nothing_stays_when_everybody_has_left(hub: Hub) -> None:
-    one, two = RecordingConnection(), RecordingConnection(SSE)
-    hub.join("a", one)
-    hub.join("a", two)
-    audience = hub.attach(["a", "b"], RecordingConnection(SSE))
+    one, two, three, four = (RecordingConnection() for _ in range(4))
+    left: list[tuple[Audience, RecordingConnection]] = [
+        (hub.join("a", one, PLAIN), one),
+        (hub.join("a", two, Manner(SSE)), two),
+        (hub.attach([("a", RULE, False), ("b", RULE, False), ("c.*", RULE, True)], three, SSE), three),
+        (hub.join_by_pattern("c.*", RULE, four, PLAIN), four),
+    ]
     assert hub.subscribers("a") == 3
-    hub.leave("a", one)
-    hub.leave("a", one)
-    hub.leave("a", two)
-    hub.detach(["a", "b"], audience)
+    for audience, connection in left:
+        hub.leave(audience, connection)
+        hub.leave(audience, connection)
     assert len(hub) == 0
     assert hub.subscribers("a") == 0
+    hub.publish(pub("c.d", 1), RULE)
+    assert not four.writes
+
+
+def test_who_subscribes_by_a_pattern_gets_the_channels_of_its_rule_alone(hub: Hub, ticks: Ticks) -> None:
+    client = RecordingConnection()
+    hub.join_by_pattern("orders.*.eu", RULE, client, Manner(JSON_WEBSOCKET.variant(Form.PLAIN, "orders.*.eu")))
+    for offset, (channel, rule) in enumerate(
+        [("orders.1.eu", RULE), ("orders.1.us", RULE), ("orders.2.eu", OTHER_RULE), ("orders.3.eu", RULE)], start=1
+    ):
+        hub.publish(pub(channel, offset), rule)
+    ticks.end()
+    pushes = [message["push"] for message in client.take_messages()]
+    assert [(push["channel"], push["pub"]["channel"]) for push in pushes] == [
+        ("orders.*.eu", "orders.1.eu"),
+        ("orders.*.eu", "orders.3.eu"),
+    ]
+    assert pushes[0]["pub"]["tags"] == {"channel": "orders.1.eu"}
+
+
+def test_a_pattern_that_comes_later_gets_channels_that_were_published_to_before(hub: Hub, ticks: Ticks) -> None:
+    first, second = RecordingConnection(), RecordingConnection()
+    hub.join_by_pattern("a.*", RULE, first, PLAIN)
+    hub.publish(pub("a.b", 1), RULE)
+    hub.join_by_pattern("*.b", RULE, second, PLAIN)
+    hub.publish(pub("a.b", 2), RULE)
+    ticks.end()
+    assert offsets(first) == [1, 2]
+    assert offsets(second) == [2]
+
+
+def test_announcements_reach_those_who_asked_for_them_in_order_with_publications(hub: Hub, ticks: Ticks) -> None:
+    curious, other = RecordingConnection(), RecordingConnection()
+    hub.join("a", curious, Manner(JSON_WEBSOCKET, joins=True))
+    hub.join("a", other, PLAIN)
+    hub.publish(pub("a", 1), RULE)
+    hub.announce("a", Reply(id=7))
+    hub.announce("b", Reply(id=8))
+    hub.publish(pub("a", 2), RULE)
+    ticks.end()
+    assert [message.get("id", "pub") for message in curious.take_messages()] == ["pub", 7, "pub"]
+    assert offsets(other) == [1, 2]
+
+
+def with_deltas() -> Manner:
+    return Manner(JSON_WEBSOCKET.variant(Form.PATCH), JSON_WEBSOCKET.variant(Form.WHOLE))
+
+
+@given(st.lists(st.sampled_from(["publish", "join", "leave", "tick"]), max_size=40))
+def test_with_deltas_the_first_publication_is_whole_and_all_others_are_differences_to_the_one_before(
+    steps: list[str],
+) -> None:
+    """Whenever one joins, and however the ticks fall."""
+    ticks = Ticks()
+    hub = make_hub(ticks)
+    clients: list[tuple[Audience, RecordingConnection, int]] = []
+    gone: list[tuple[RecordingConnection, int, int]] = []
+    published = 0
+    data = b""
+    for step in steps:
+        if step == "publish":
+            published += 1
+            publication = pub("a", published)
+            publication.data, base = b'"%s%d"' % (b"x" * 200, published), data
+            publication.base, data = base or None, publication.data
+            hub.publish(publication, RULE)
+        elif step == "join":
+            connection = RecordingConnection()
+            clients.append((hub.join("a", connection, with_deltas()), connection, published))
+        elif step == "leave" and clients:
+            audience, connection, since = clients.pop(0)
+            hub.leave(audience, connection)
+            gone.append((connection, since, published))
+        else:
+            ticks.end()
+    ticks.end()
+    for connection, since, until in [*gone, *((connection, since, published) for _, connection, since in clients)]:
+        got = [message["push"]["pub"] for message in connection.take_messages()]
+        assert [entry["offset"] for entry in got] == list(range(since + 1, until + 1))
+        assert [entry.get("delta", False) for entry in got] == [False, *[True] * len(got)][: len(got)]
+    assert hub.subscribers("a") == len(clients)
+    for audience, connection, _ in clients:
+        hub.leave(audience, connection)
+    assert len(hub) == 0
 
 
 @given(st.lists(st.sampled_from(["a", "b", "tick"]), max_size=40))
@@ -133,15 +225,15 @@ def test_a_stream_of_several_channels_keeps_the_order_of_the_log(steps: list[str
     ticks = Ticks()
     hub = make_hub(ticks)
     stream, others = RecordingConnection(), [RecordingConnection(), RecordingConnection()]
-    hub.attach(["a", "b"], stream)
+    hub.attach([("a", RULE, False), ("b", RULE, False)], stream, JSON_WEBSOCKET)
     for channel, other in zip("ab", others, strict=True):
-        hub.join(channel, other)
+        hub.join(channel, other, PLAIN)
     published = 0
     for step in steps:
         if step == "tick":
             ticks.end()
         else:
             published += 1
-            hub.publish(pub(step, published))
+            hub.publish(pub(step, published), RULE)
     ticks.end()
     assert offsets(stream) == list(range(1, published + 1))

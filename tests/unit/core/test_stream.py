@@ -6,19 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notifier.config import ChannelRule
+from notifier.core import target
 from notifier.core.identity import ANONYMOUS
 from notifier.core.node import Node
 from notifier.core.record import Draft
-from notifier.core.rules import Rule
 from notifier.core.stream import Cursor, Stream, parse_cursor, resume
+from notifier.core.target import Target
 from notifier.protocol.encoding import SSE, cursor
 from notifier.protocol.messages import Publication
-from notifier.testing import RecordingConnection, Ticks, make_node
+from notifier.testing import OPEN_RULE, RecordingConnection, Ticks, make_node
 
 
-def rules_of(node: Node, *channels: str) -> dict[str, Rule]:
-    found = {channel: node.rules.find(channel) for channel in channels}
-    return {channel: rule for channel, rule in found.items() if rule is not None}
+def targets(node: Node, *names: str) -> list[Target]:
+    found = [target.find(node.rules, name) for name in names]
+    return [each for each in found if each is not None]
 
 
 @pytest.mark.parametrize(
@@ -44,17 +46,17 @@ async def test_a_stream_cut_anywhere_resumes_with_exactly_the_rest(
 ) -> None:
     """Also between two publications of one record."""
     node = make_node()
-    rules = rules_of(node, "a", "b")
+    wanted = targets(node, "a", "b")
     whole: list[Publication] = []
     for number, channels in enumerate(records, start=1):
         await node.publish(Draft(list(channels), b"%d" % number))
-    whole = resume(node, rules, Cursor("epoch-1", 0)).publications
+    whole = resume(node, wanted, Cursor("epoch-1", 0)).publications
     if not whole:
         return
     cut = data.draw(st.integers(0, len(whole) - 1))
     seen = parse_cursor(cursor("epoch-1", whole[cut]))
     assert seen is not None
-    resumption = resume(node, rules, seen)
+    resumption = resume(node, wanted, seen)
     assert resumption.recovered
     assert resumption.publications == whole[cut + 1 :]
 
@@ -63,7 +65,7 @@ async def test_each_channel_has_its_own_verdict() -> None:
     node = make_node(max_history_bytes=1)
     await node.publish(Draft(["a"], b"1"))
     await node.publish(Draft(["b"], b"1"))
-    resumption = resume(node, rules_of(node, "a", "b"), Cursor("epoch-1", 1))
+    resumption = resume(node, targets(node, "a", "b"), Cursor("epoch-1", 1))
     assert not resumption.recovered
     assert {channel: verdict.name for channel, verdict in resumption.verdicts.items()} == {
         "a": "RECOVERED",
@@ -74,10 +76,10 @@ async def test_each_channel_has_its_own_verdict() -> None:
 async def test_a_stream_of_several_channels_keeps_the_logs_order_and_leaves_nothing() -> None:
     ticks = Ticks()
     node = make_node(ticks=ticks)
-    connection = RecordingConnection(SSE)
-    stream = Stream(node, connection, "sse")
+    connection = RecordingConnection()
+    stream = Stream(node, connection, "sse", SSE)
     stream.connect(ANONYMOUS)
-    stream.begin(rules_of(node, "a", "b"))
+    stream.begin(targets(node, "a", "b"))
     for channel in "abba":
         await node.publish(Draft([channel], b"1"))
     ticks.end()
@@ -97,10 +99,10 @@ async def test_a_stream_of_several_channels_keeps_the_logs_order_and_leaves_noth
 async def test_when_the_log_is_made_anew_the_stream_ends_so_that_the_client_comes_back_and_is_told() -> None:
     node = make_node()
     for channels in (["a"], ["a", "b"]):
-        connection = RecordingConnection(SSE)
-        stream = Stream(node, connection, "sse")
+        connection = RecordingConnection()
+        stream = Stream(node, connection, "sse", SSE)
         stream.connect(ANONYMOUS)
-        stream.begin(rules_of(node, *channels))
+        stream.begin(targets(node, *channels))
         node.feed.begin(0)
         assert connection.disconnect is not None
         assert connection.disconnect.code == 3010
@@ -110,10 +112,34 @@ async def test_when_the_log_is_made_anew_the_stream_ends_so_that_the_client_come
 
 async def test_the_heartbeat_is_the_cursor_at_the_end_of_the_log() -> None:
     node = make_node()
-    connection = RecordingConnection(SSE)
-    stream = Stream(node, connection, "sse")
+    connection = RecordingConnection()
+    stream = Stream(node, connection, "sse", SSE)
     stream.connect(ANONYMOUS)
-    stream.begin(rules_of(node, "a"))
+    stream.begin(targets(node, "a"))
     await node.publish(Draft(["other"], b"1"))
     stream.ping()
     assert connection.writes == [b"id: epoch-1:1\n\n"]
+
+
+PATTERN_RULE = ChannelRule(
+    match="a.#", history=OPEN_RULE.history, subscribe=["anyone"], publish=["anyone"], wildcard=True
+)
+
+
+async def test_a_stream_by_a_pattern_resumes_all_channels_that_match() -> None:
+    node = make_node([PATTERN_RULE, OPEN_RULE])
+    for channel in ("a.b.x", "a.c.x", "a.b.y", "b.b.x", "a.b.x"):
+        await node.publish(Draft([channel], b"1"))
+    resumption = resume(node, targets(node, "a.*.x", "b.b.x"), Cursor("epoch-1", 1))
+    assert resumption.recovered
+    assert [(found.channel, found.offset) for found in resumption.publications] == [
+        ("a.c.x", 2),
+        ("b.b.x", 4),
+        ("a.b.x", 5),
+    ]
+
+
+async def test_a_publication_that_two_targets_cover_comes_once_when_resumed() -> None:
+    node = make_node([PATTERN_RULE])
+    await node.publish(Draft(["a.b"], b"1"))
+    assert len(resume(node, targets(node, "a.*", "a.b"), Cursor("epoch-1", 0)).publications) == 1

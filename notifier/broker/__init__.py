@@ -1,0 +1,1 @@
+"""Connections to RabbitMQ, for whoever needs one."""

@@ -1,0 +1,1 @@
+"""The way to other workers, and to programs that answer clients' calls."""

@@ -1,0 +1,322 @@
+"""Control: what concerns clients wherever they are connected, at this worker or at another one.
+
+Each kind of message says itself what it does on one worker; `Control` does it here and passes it on. Messages are told
+(nobody answers) or asked (everybody answers, and the answers are put together).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+
+import msgspec
+from msgspec import Struct
+
+from notifier.core import subscribing, target
+from notifier.core.identity import SubscriptionGrant
+from notifier.core.node import Node
+from notifier.core.ports import Bus
+from notifier.core.session import NEVER, Session
+from notifier.errors import Rejected, Unavailable
+from notifier.protocol import codes
+from notifier.protocol.codes import CommandFailed, Disconnect, Unsubscribe
+from notifier.protocol.messages import (
+    ClientInfo,
+    Push,
+    RefreshResult,
+    Shown,
+    SubscribePush,
+    SubscribeRequest,
+    SubscribeResult,
+)
+
+
+class Whom(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The connections of a user (the empty user is nobody in particular), or only one of them."""
+
+    user: str = ""
+    client: str = ""
+    session: str = ""
+    spared: list[str] = []
+
+    def on(self, node: Node) -> list[Session]:
+        return [
+            session
+            for session in node.of_user(self.user)
+            if (not self.client or session.client_id == self.client)
+            and (not self.session or session.key == self.session)
+            and session.client_id not in self.spared
+        ]
+
+
+class End(Struct, frozen=True, tag="end"):
+    """Disconnect them."""
+
+    whom: Whom
+    why: Disconnect
+
+    def obey(self, node: Node) -> None:
+        node.disconnect_all(self.why, self.whom.on(node))
+
+
+class Leave(Struct, frozen=True, tag="leave"):
+    """End their subscriptions to a channel."""
+
+    whom: Whom
+    channel: str
+    why: Unsubscribe
+
+    def obey(self, node: Node) -> None:
+        for session in self.whom.on(node):
+            if self.channel in session.subscriptions:
+                session.unsubscribe(self.channel, self.why)
+
+
+class Renew(Struct, frozen=True, tag="renew"):
+    """Let their connections end at another time, wall time in seconds; 0: never."""
+
+    whom: Whom
+    expires_at: float = 0.0
+    info: str = ""
+
+    def obey(self, node: Node) -> None:
+        for session in self.whom.on(node):
+            session.identity = session.identity.renewed(self.expires_at or NEVER, self.info.encode())
+            node.watch_expiry(session)
+            expires, ttl = subscribing.time_left(session, session.identity.expires_at)
+            session.push(Push(refresh=RefreshResult(expires=expires, ttl=ttl)))
+
+
+class Join(Struct, frozen=True, tag="join", omit_defaults=True):
+    """Subscribe them to a channel."""
+
+    whom: Whom
+    channel: str
+    info: str = ""
+    data: str = ""
+    expires_at: float = 0.0
+    overrides: dict[str, bool] = {}
+    since: tuple[int, str] | None = None
+
+    async def obey(self, node: Node) -> None:
+        """Raises CommandFailed when one of them is subscribed already."""
+        found = target.find(node.rules, self.channel)
+        if found is None:
+            raise CommandFailed(codes.UNKNOWN_CHANNEL)
+        grant = SubscriptionGrant(
+            info=self.info.encode(),
+            data=self.data.encode(),
+            expires_at=self.expires_at or NEVER,
+            overrides=self.overrides,
+        )
+        request = SubscribeRequest(channel=self.channel)
+        if self.since is not None:
+            request.recover = True
+            request.offset, request.epoch = self.since
+        failed = False
+        for session in self.whom.on(node):
+            judged = await subscribing.judged(session, found, request, grant, server_side=True)
+            full = len(session.subscriptions) >= node.limits.max_channels
+            if self.channel in session.subscriptions or full:
+                failed = True
+            elif not session.closed:
+                _push_subscription(session, self.channel, subscribing.begin(session, judged))
+        if failed:
+            raise CommandFailed(codes.INTERNAL)
+
+
+def _push_subscription(session: Session, channel: str, result: SubscribeResult) -> None:
+    """The push that begins it, and what was missed before as pushes of their own."""
+    offset = result.offset
+    session.push(
+        Push(
+            channel=channel,
+            subscribe=SubscribePush(result.recoverable, result.epoch, offset, result.positioned, result.data),
+        )
+    )
+    for entry in result.publications:
+        publication = entry.publication if isinstance(entry, Shown) else entry
+        session.connection.write_large(session.encoding.publication(publication, result.epoch))
+
+
+class Run(Struct, frozen=True, tag="run"):
+    """Commands for a connection of one worker, that came to another one."""
+
+    node: str
+    session: str
+    data: bytes
+
+    async def obey(self, node: Node) -> None:
+        inbox = node.inboxes.get(self.session) if self.node == node.node_id else None
+        if inbox is not None:
+            await inbox(self.data)
+
+
+class PresentOn(Struct, frozen=True, tag="present"):
+    """Who is subscribed to a channel?"""
+
+    channel: str
+
+    def answer(self, node: Node) -> dict[str, ClientInfo]:
+        return node.presence.of(self.channel)
+
+
+class ChannelsLike(Struct, frozen=True, tag="channels"):
+    """Which channels have subscribers, and how many?"""
+
+    pattern: str
+
+    def answer(self, node: Node) -> dict[str, int]:
+        return {
+            channel: node.hub.subscribers(channel)
+            for channel in node.hub.channels()
+            if not self.pattern or fnmatchcase(channel, self.pattern)
+        }
+
+
+class Connected(Struct, omit_defaults=True):
+    """One connection of a user, for operators. `connected_for` is in seconds."""
+
+    client: str
+    user: str
+    node: str
+    transport: str
+    channels: list[str]
+    expires_at: float = 0.0
+
+
+class ConnectionsOf(Struct, frozen=True, tag="connections"):
+    """Which connections does a user have?"""
+
+    user: str
+
+    def answer(self, node: Node) -> list[Connected]:
+        return [
+            Connected(
+                session.client_id,
+                self.user,
+                node.node_id,
+                session.transport,
+                sorted(session.subscriptions),
+                0.0 if session.identity.expires_at == NEVER else session.identity.expires_at,
+            )
+            for session in node.of_user(self.user)
+        ]
+
+
+class Describe(Struct, frozen=True, tag="describe"):
+    """What is there to say about a worker?"""
+
+
+class Metrics(Struct):
+    """Counters since the start, so that two readings make a rate."""
+
+    interval: float
+    items: dict[str, float]
+
+
+class Process(Struct):
+    """CPU in seconds since the start, resident memory in bytes."""
+
+    cpu: float
+    rss: int
+
+
+class NodeInfo(Struct):
+    """One worker. `uptime` is in seconds."""
+
+    uid: str
+    name: str
+    version: str
+    num_clients: int
+    num_users: int
+    num_channels: int
+    num_subs: int
+    uptime: int
+    metrics: Metrics
+    process: Process
+
+
+Told = End | Leave | Renew | Join | Run
+Asked = PresentOn | ChannelsLike | ConnectionsOf | Describe
+
+_decode = msgspec.json.Decoder(Told | Asked).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Control:
+    """`describe` says what there is to say about this worker."""
+
+    def __init__(self, node: Node, bus: Bus, describe: Callable[[], NodeInfo]) -> None:
+        self._node = node
+        self._bus = bus
+        self._describe = describe
+        bus.on_message = self._take
+
+    async def tell(self, message: Told) -> None:
+        """Do it here and everywhere else. Raises Unavailable, and CommandFailed when it could not be done here."""
+        await self._bus.tell(_encode(message))
+        await self._obey(message)
+
+    async def run(self, node_id: str, session: str, data: bytes) -> bool:
+        """Commands of an emulated connection (protocol.md section 1.6). False when there is no such node."""
+        if node_id == self._node.node_id:
+            inbox = self._node.inboxes.get(session)
+            if inbox is None:
+                return False
+            await inbox(data)
+            return True
+        if not self._bus.knows(node_id):
+            return False
+        await self._bus.tell(_encode(Run(node_id, session, data)))
+        return True
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        """By client id. Raises Unavailable when a worker does not answer."""
+        question = PresentOn(channel)
+        found = dict(question.answer(self._node))
+        for answer in await self._bus.ask(_encode(question)):
+            found.update(msgspec.json.decode(answer, type=dict[str, ClientInfo]))
+        return found
+
+    async def channels(self, pattern: str) -> dict[str, int]:
+        """Subscribers by channel. Raises Unavailable."""
+        question = ChannelsLike(pattern)
+        found = question.answer(self._node)
+        for answer in await self._bus.ask(_encode(question)):
+            for channel, number in msgspec.json.decode(answer, type=dict[str, int]).items():
+                found[channel] = found.get(channel, 0) + number
+        return found
+
+    async def connections(self, user: str) -> list[Connected]:
+        """Raises Unavailable."""
+        question = ConnectionsOf(user)
+        found = question.answer(self._node)
+        for answer in await self._bus.ask(_encode(question)):
+            found += msgspec.json.decode(answer, type=list[Connected])
+        return found
+
+    async def info(self) -> list[NodeInfo]:
+        """All workers, this one first. Raises Unavailable."""
+        answers = await self._bus.ask(_encode(Describe()))
+        return [self._describe(), *(msgspec.json.decode(answer, type=NodeInfo) for answer in answers)]
+
+    async def _take(self, body: bytes) -> bytes:
+        """A message of another worker; the answer is empty where none is wanted. Raises Rejected."""
+        try:
+            message = _decode(body)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise Rejected("bad_control", "not a message of a worker") from error
+        if isinstance(message, Describe):
+            return _encode(self._describe())
+        if isinstance(message, Told):
+            with contextlib.suppress(CommandFailed, Unavailable):  # whoever told it does not wait for an answer
+                await self._obey(message)
+            return b""
+        return _encode(message.answer(self._node))
+
+    async def _obey(self, message: Told) -> None:
+        done = message.obey(self._node)
+        if done is not None:
+            await done

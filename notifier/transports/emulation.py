@@ -1,0 +1,200 @@
+"""The SDKs' way where WebSockets are blocked: replies come down a stream, commands go up in requests of their own
+(protocol.md sections 1.4 to 1.6)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from notifier.core import commands
+from notifier.core.node import Node
+from notifier.core.session import Session
+from notifier.errors import Unavailable
+from notifier.protocol import codec_json, codec_protobuf, codes
+from notifier.protocol.codes import CONNECTION_CLOSED, ConnectionEnded, Disconnect
+from notifier.protocol.encoding import JSON_EVENTS, JSON_LINES, PROTOBUF_STREAM, ClientEncoding
+from notifier.protocol.messages import Command, Push, Reply
+from notifier.transports import streaming
+from notifier.transports.gate import Gate, cors_headers
+from notifier.transports.outlet import StreamOutlet
+
+_logger = logging.getLogger(__name__)
+
+PROTOBUF_TYPE = "application/octet-stream"
+BODY_TIMEOUT_S = 15.0
+MAX_WAITING = 256
+
+
+class Upward(Struct):
+    """A request's body in JSON; `data` is what a WebSocket's text frame would hold."""
+
+    session: str = ""
+    node: str = ""
+    data: str = ""
+
+
+class Inbox:
+    """Commands for one session that come in requests of their own: one after the other."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def take(self, data: bytes) -> None:
+        session = self._session
+        if self._waiting >= MAX_WAITING:
+            session.disconnect(codes.TOO_MANY_COMMANDS)
+            return
+        self._waiting += 1
+        try:
+            async with self._turn:
+                await self.run(session.encoding.codec.commands(data))
+        except (ConnectionEnded, UnicodeDecodeError) as error:
+            ended = error if isinstance(error, ConnectionEnded) else codes.bad_command("not UTF-8")
+            session.disconnect(ended.disconnect)
+        finally:
+            self._waiting -= 1
+
+    async def run(self, found: list[Command]) -> None:
+        try:
+            await commands.run(self._session, found)
+        except Exception:  # whatever went wrong must not pass for an orderly end
+            _logger.exception("a command failed", extra={"client": self._session.client_id})
+            self._session.disconnect(codes.INTERNAL_ERROR)
+
+
+class EmulationEndpoints:
+    """The handlers of `/connection/http_stream`, `/connection/sse` and `/emulation`."""
+
+    def __init__(self, node: Node, gate: Gate) -> None:
+        self._node = node
+        self._gate = gate
+
+    async def http_stream(self, request: web.Request) -> web.StreamResponse:
+        headers = cors_headers(self._gate.origin(request))
+        if request.method == "OPTIONS":
+            return preflight(request, headers)
+        encoding = PROTOBUF_STREAM if request.content_type == PROTOBUF_TYPE else JSON_LINES
+        body = await read_body(request, self._node.limits.max_message)
+        return await self._stream(request, headers, "http_stream", encoding, body, b"")
+
+    async def event_stream(self, request: web.Request) -> web.StreamResponse:
+        headers = cors_headers(self._gate.origin(request))
+        if request.method == "POST":
+            body = await read_body(request, self._node.limits.max_message)
+        else:
+            body = request.query.get("cf_connect", "").encode()
+        if not body:
+            raise web.HTTPBadRequest(text="the connect command is missing: ?cf_connect={...}\n")
+        headers = {**streaming.EVENTS, **headers}
+        return await self._stream(request, headers, "emulated_sse", JSON_EVENTS, body, b"\r\n")
+
+    async def upward(self, request: web.Request) -> web.Response:
+        """`/emulation`. The answers to the commands come down the stream."""
+        headers = cors_headers(self._gate.origin(request))
+        if request.method == "OPTIONS":
+            return preflight(request, headers)
+        body = await read_body(request, self._node.limits.max_message)
+        try:
+            node, session, data = _upward(request, body)
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n", headers=headers) from error
+        try:
+            found = await self._node.control.run(node, session, data)
+        except Unavailable:
+            found = False
+        status = HTTPStatus.NO_CONTENT if found else HTTPStatus.NOT_FOUND
+        return web.Response(status=status, headers=headers)
+
+    async def _stream(
+        self,
+        request: web.Request,
+        headers: dict[str, str],
+        transport_name: str,
+        encoding: ClientEncoding,
+        body: bytes,
+        first: bytes,
+    ) -> web.StreamResponse:
+        node, limits = self._node, self._node.limits
+        refuse_when_not_ready(node, headers)
+        try:
+            found = encoding.codec.commands(body)
+        except (ConnectionEnded, UnicodeDecodeError) as error:
+            raise web.HTTPBadRequest(text=f"{error}\n", headers=headers) from error
+        response, transport = await streaming.begin(request, headers)
+        if transport is None:
+            return response
+        outlet = StreamOutlet(transport, limits.max_buffer, limits.close_timeout, farewell(encoding))
+        outlet.session = session = Session(node, outlet, transport_name, encoding)
+        session.key = node.new_id()
+        inbox = Inbox(session)
+        node.inboxes[session.key] = inbox.take
+        try:
+            if first:
+                outlet.write(first)
+            await inbox.run(found)
+            await streaming.until_lost()
+        finally:
+            session.end()
+        return response
+
+
+def farewell(encoding: ClientEncoding) -> Callable[[Disconnect], bytes]:
+    """What says why a stream ends, in its own encoding."""
+
+    def told(disconnect: Disconnect) -> bytes:
+        if disconnect.code == CONNECTION_CLOSED.code:
+            return b""
+        return encoding.replies([Reply(push=Push(disconnect=disconnect))])
+
+    return told
+
+
+def refuse_when_not_ready(node: Node, headers: dict[str, str]) -> None:
+    """Raises HTTPServiceUnavailable while this node takes no clients."""
+    if node.draining or not node.log.ready:
+        raise web.HTTPServiceUnavailable(text="not ready\n", headers={**headers, "Retry-After": "1"})
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Raises HTTPRequestEntityTooLarge above the limit, HTTPRequestTimeout when it does not come in time."""
+    if (request.content_length or 0) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
+    parts = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for part in request.content.iter_any():
+                parts += part
+                if len(parts) > limit:
+                    raise web.HTTPRequestEntityTooLarge(limit, len(parts))
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body did not come within {BODY_TIMEOUT_S:.0f} s\n") from None
+    return bytes(parts)
+
+
+def preflight(request: web.Request, headers: dict[str, str]) -> web.Response:
+    """What a browser asks before a cross-origin request (protocol.md sections 1.4 and 1.7)."""
+    if headers:
+        headers["Access-Control-Allow-Methods"] = "POST, OPTIONS"
+        headers["Access-Control-Max-Age"] = "300"
+        if asked := request.headers.get("Access-Control-Request-Headers"):
+            headers["Access-Control-Allow-Headers"] = asked
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
+
+
+def _upward(request: web.Request, body: bytes) -> tuple[str, str, bytes]:
+    """Node, session and commands of a request. Raises ValueError for what is none."""
+    if request.content_type == PROTOBUF_TYPE:
+        return codec_protobuf.emulation(body)
+    try:
+        found = msgspec.json.decode(body, type=Upward)
+    except codec_json.DECODE_ERRORS as error:
+        raise ValueError(codec_json.what_was_wrong(error)) from error
+    return found.node, found.session, found.data.encode()

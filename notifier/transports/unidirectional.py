@@ -1,0 +1,135 @@
+"""One-way connections with the SDKs' pushes but without an SDK: `/connection/uni_websocket`, `/connection/uni_sse`,
+`/connection/uni_http_stream` (protocol.md section 1.8). The client names its channels when it connects."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from notifier.core import connecting
+from notifier.core.node import Node
+from notifier.core.session import OneWaySession
+from notifier.errors import Unavailable
+from notifier.protocol import codec_json, codes
+from notifier.protocol.codes import CommandFailed, ConnectionEnded, bad_command
+from notifier.protocol.encoding import BARE_EVENTS, BARE_LINES, BARE_WEBSOCKET, ClientEncoding
+from notifier.protocol.messages import ConnectRequest, Push
+from notifier.transports import streaming
+from notifier.transports.emulation import farewell, preflight, read_body, refuse_when_not_ready
+from notifier.transports.gate import Gate, cors_headers
+from notifier.transports.outlet import StreamOutlet, WebSocketOutlet
+from notifier.transports.websocket import accept, converse
+
+_DISCONNECT_FOR = {
+    codes.TOKEN_EXPIRED.code: codes.CONNECTION_EXPIRED,
+    codes.EXPIRED.code: codes.CONNECTION_EXPIRED,
+    codes.TOO_MANY_REQUESTS.code: codes.TOO_MANY_COMMANDS,
+    codes.PERMISSION_DENIED.code: codes.NO_PERMISSION,
+}
+
+
+class UnidirectionalEndpoints:
+    """The handlers of the three paths."""
+
+    def __init__(self, node: Node, gate: Gate) -> None:
+        self._node = node
+        self._gate = gate
+
+    async def websocket(self, request: web.Request) -> web.StreamResponse:
+        self._gate.origin(request)
+        node, limits = self._node, self._node.limits
+        asked = request.query.get("cf_connect", "")
+        wanted = _request(asked.encode()) if asked else None
+        socket = await accept(request, node)
+        transport = request.transport
+        if transport is None:
+            return socket
+        outlet = WebSocketOutlet(transport, limits.max_buffer, limits.close_timeout, farewell(BARE_WEBSOCKET))
+        outlet.session = session = OneWaySession(node, outlet, "uni_websocket", BARE_WEBSOCKET)
+        if wanted is None:
+            wanted = await _first_frame(socket, session)
+        if wanted is not None:
+            await _connect(session, wanted)
+
+        async def take(_data: bytes) -> None:
+            raise bad_command("this connection is one-way")
+
+        await converse(socket, outlet, take, binary=False)
+        return socket
+
+    async def event_stream(self, request: web.Request) -> web.StreamResponse:
+        headers = {**streaming.EVENTS, **cors_headers(self._gate.origin(request))}
+        if request.method == "POST":
+            body = await read_body(request, self._node.limits.max_message)
+        else:
+            body = request.query.get("cf_connect", "").encode()
+        return await self._stream(request, headers, "uni_sse", BARE_EVENTS, body or b"{}", b"\r\n")
+
+    async def http_stream(self, request: web.Request) -> web.StreamResponse:
+        headers = cors_headers(self._gate.origin(request))
+        if request.method == "OPTIONS":
+            return preflight(request, headers)
+        body = await read_body(request, self._node.limits.max_message)
+        return await self._stream(request, headers, "uni_http_stream", BARE_LINES, body, b"")
+
+    async def _stream(
+        self,
+        request: web.Request,
+        headers: dict[str, str],
+        transport_name: str,
+        encoding: ClientEncoding,
+        body: bytes,
+        first: bytes,
+    ) -> web.StreamResponse:
+        node, limits = self._node, self._node.limits
+        refuse_when_not_ready(node, headers)
+        wanted = _request(body)
+        response, transport = await streaming.begin(request, headers)
+        if transport is None:
+            return response
+        outlet = StreamOutlet(transport, limits.max_buffer, limits.close_timeout, farewell(encoding))
+        outlet.session = session = OneWaySession(node, outlet, transport_name, encoding)
+        try:
+            if first:
+                outlet.write(first)
+            await _connect(session, wanted)
+            await streaming.until_lost()
+        finally:
+            session.end()
+        return response
+
+
+def _request(body: bytes) -> ConnectRequest:
+    """Raises HTTPBadRequest."""
+    try:
+        return msgspec.json.decode(body, type=ConnectRequest)
+    except codec_json.DECODE_ERRORS as error:
+        raise web.HTTPBadRequest(text=f"connect request: {codec_json.what_was_wrong(error)}\n") from error
+
+
+async def _first_frame(socket: web.WebSocketResponse, session: OneWaySession) -> ConnectRequest | None:
+    """The connect request in the first text frame; None when there was none, and the session is over."""
+    message = await socket.receive()  # ended by the node when nothing comes in time
+    if message.type is WSMsgType.TEXT:
+        try:
+            return msgspec.json.decode(message.data, type=ConnectRequest)
+        except codec_json.DECODE_ERRORS as error:
+            session.disconnect(bad_command(codec_json.what_was_wrong(error)).disconnect)
+            return None
+    session.disconnect(bad_command("the first frame must be the connect request").disconnect)
+    return None
+
+
+async def _connect(session: OneWaySession, wanted: ConnectRequest) -> None:
+    """Connect, or end the connection with what an SDK would have been answered."""
+    session.key = session.node.new_id()
+    try:
+        result = await connecting.connect(session, wanted, chosen=True)
+    except ConnectionEnded as error:
+        session.disconnect(error.disconnect)
+    except CommandFailed as error:
+        session.disconnect(_DISCONNECT_FOR.get(error.error.code, codes.INTERNAL_ERROR))
+    except Unavailable:
+        session.disconnect(codes.INTERNAL_ERROR)
+    else:
+        session.push(Push(connect=result))

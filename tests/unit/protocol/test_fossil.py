@@ -1,0 +1,92 @@
+"""Patches: the public SDK's decoder makes the target out of them, whatever the two are."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from centrifuge.fossil import apply_delta
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.protocol.fossil import make_patch, shorter_patch
+
+pieces = st.lists(st.sampled_from([b"abcdefghijklmnop", b"0123456789", b"x", b"lorem ipsum dolor sit amet", b"\0\xff"]))
+texts = st.lists(st.sampled_from(["aé€😀", "lorem ipsum dolor sit amet", "é" * 20, "😀" * 9, "x"])).map("".join)
+
+
+def applied(source: bytes, patch: bytes) -> bytes:
+    return bytes(apply_delta(source, patch))
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_any_bytes(source: bytes, target: bytes) -> None:
+    assert applied(source, make_patch(source, target)) == target
+
+
+@given(pieces, pieces)
+def test_anything_made_of_the_same_pieces(source: list[bytes], target: list[bytes]) -> None:
+    one, other = b"".join(source), b"".join(target)
+    assert applied(one, make_patch(one, other)) == other
+
+
+@given(st.text(max_size=100) | texts, st.text(max_size=100) | texts)
+def test_a_patch_of_texts_is_a_text(source: str, target: str) -> None:
+    patch = make_patch(source.encode(), target.encode(), as_text=True)
+    patch.decode()
+    assert applied(source.encode(), patch) == target.encode()
+
+
+def test_a_character_that_changes_in_its_last_byte_alone_is_never_cut() -> None:
+    source, target = "é" * 40, "é" * 20 + "ê" + "é" * 19
+    patch = make_patch(source.encode(), target.encode(), as_text=True)
+    assert "ê" in patch.decode()
+    assert len(patch) < 30
+
+
+def test_the_example_of_the_protocol_comes_out_as_there() -> None:
+    source = b'{"a":1,"pad":"xxxxxxxxxxxxxxxxxxxx"}'
+    target = source.replace(b"1", b"2")
+    patch = make_patch(source, target)
+    assert applied(source, patch) == target
+    assert patch.endswith(b"vCbtw;")
+    assert len(patch) <= 20
+
+
+def document(n: int) -> bytes:
+    words = random.Random(5)
+    pad = {f"field{k}": "".join(words.choices("abcdefgh ", k=40)) for k in range(20)}
+    return json.dumps({**dict(list(pad.items())[:9]), "counter": n, **dict(list(pad.items())[9:])}).encode()
+
+
+def test_one_field_that_changes_in_a_kilobyte_costs_little() -> None:
+    source, target = document(1234), document(1235)
+    assert len(source) > 1000
+    assert len(make_patch(source, target, as_text=True)) < 40
+
+
+def test_several_fields_that_change_cost_little_each() -> None:
+    source = document(1234)
+    target = source.replace(b'"field2": "', b'"field2": "new ').replace(b'"field15": "', b'"field15": "new ')
+    assert len(make_patch(source, target, as_text=True)) < 80
+
+
+def test_blocks_that_moved_are_found() -> None:
+    source = random.Random(1).randbytes(60_000)
+    target = source[30_000:] + source[:30_000]
+    patch = make_patch(source, target)
+    assert applied(source, patch) == target
+    assert len(patch) < 100
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [(b"", b"abc"), (b"abc", b""), (b"abcdefgh", b"abcdefgh!"), (b"a", b"b")]
+)
+def test_a_patch_that_is_not_shorter_is_none(source: bytes, target: bytes) -> None:
+    assert shorter_patch(source, target, as_text=False) is None
+
+
+def test_what_nothing_was_found_in_is_still_right() -> None:
+    source, target = b"a" * 60_000, random.Random(2).randbytes(60_000)
+    assert applied(source, make_patch(source, target)) == target
