@@ -377,7 +377,7 @@ _REFERENCE_CHANNELS = """
 # wildcard:  clients may subscribe to a pattern within `match`.
 # subscribe, publish: any of "anyone", "authenticated", "token" (a token for this channel), "role:NAME",
 #            or a pattern with a claim of the connection's token, such as "user.{sub}"; for publish also "subscriber".
-# [[rpc]] entries (method, queue, timeout, allow) forward calls of clients to a queue: see docs/commands.md.
+# [[rpc]] entries (method, queue, timeout, allow) forward calls of clients to a queue: see docs/backends.md.
 
 [[channels]]
 match = "user.*"

@@ -103,6 +103,9 @@ class Server:
         node.control = Control(node, self.bus, lambda: describe(node))
         self.health = Health()
         self.health.add("log", self._check_log)
+        if self.cluster is not None:
+            # For operators: what is beside the log keeps nobody away.
+            self.health.add("control", lambda: Check(True, self.cluster.problem if self.cluster else ""))
         self.health.add("leaving", lambda: Check(not self.node.draining, "moving clients off" * self.node.draining))
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.Task[None] | None = None

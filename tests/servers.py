@@ -28,7 +28,7 @@ KEY = "the-key-of-the-tests-has-thirty-two-bytes-and-more"
 API_KEY = "the-api-key-of-the-tests"
 ROOT = Path(__file__).parent.parent
 
-Sections = Mapping[str, Mapping[str, Any]]
+Sections = Mapping[str, Mapping[str, Any] | list[Any]]
 
 CHANNELS: list[dict[str, Any]] = [
     {
@@ -58,7 +58,7 @@ def make_token(user: str, ttl_s: float = 3600, key: str = KEY, **claims: Any) ->
 
 
 def on_rabbitmq(url: str) -> dict[str, dict[str, Any]]:
-    """Sections for a log of its own on a broker that others use as well."""
+    """Sections for a log of its own on a broker that others use as well; servers with the same ones are one cluster."""
     name = f"test-{secrets.token_hex(4)}"
     return {
         "log": {"kind": "rabbitmq", "marker_interval": "500ms"},
@@ -67,6 +67,8 @@ def on_rabbitmq(url: str) -> dict[str, dict[str, Any]]:
             "exchange": f"{name}.notifications",
             "stream": f"{name}.log",
             "rejected": f"{name}.rejected",
+            "control": f"{name}.control",
+            "api": f"{name}.api",
         },
     }
 
@@ -203,7 +205,7 @@ def _config(sections: Sections, port: int) -> dict[str, Any]:
         "api": {"keys": [API_KEY]},
     }
     for name, section in sections.items():
-        config[name] = {**config.get(name, {}), **section}
+        config[name] = {**config.get(name, {}), **section} if isinstance(section, Mapping) else section
     return config
 
 

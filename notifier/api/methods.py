@@ -152,9 +152,7 @@ async def revoke(node: Node, request: api.RevokeRequest) -> api.EmptyResult:
     for name, value in (("token", request.token), ("user", request.user)):
         _check_length(name, value, api.MAX_ID_BYTES)
     before = _wall_time("before", request.before) or node.clock.time()
-    if request.token:
-        before = 0.0
-    revocation = Revocation(token_id=request.token, user=request.user, before=before, everybody=request.all)
+    revocation = Revocation(request.token, request.user, 0.0 if request.token else before, request.all)
     await node.order(Order(revoke=revocation))
     return api.EmptyResult()
 

@@ -102,5 +102,6 @@ async def _judged(session: Session, name: str, grant: SubscriptionGrant | None, 
         raise codes.bad_request(str(error)) from error
     if wanted is None:
         raise CommandFailed(codes.UNKNOWN_CHANNEL)
-    state = request.subs.get(name) or SubscribeRequest()
+    known = request.subs.get(name) or SubscribeRequest()
+    state = SubscribeRequest(name, recover=known.recover, epoch=known.epoch, offset=known.offset)
     return await subscribing.judged(session, wanted, state, grant, server_side=True)

@@ -116,6 +116,8 @@ class Join(Struct, frozen=True, tag="join", omit_defaults=True):
             request.offset, request.epoch = self.since
         failed = False
         for session in self.whom.on(node):
+            if not session.takes_subscriptions:
+                continue
             judged = await subscribing.judged(session, found, request, grant, server_side=True)
             full = len(session.subscriptions) >= node.limits.max_channels
             if self.channel in session.subscriptions or full:

@@ -212,11 +212,11 @@ class Hub:
 
     def join(self, channel: str, connection: Connection, manner: Manner) -> Audience:
         """From now on the connection gets the channel's publications. What waits for others is written before."""
-        return self._join(self._settled(self._channel(channel)), connection, manner)
+        return self._join(self._channel(channel), connection, manner)
 
     def join_by_pattern(self, pattern: str, rule: Rule, connection: Connection, manner: Manner) -> Audience:
         """The same for all of the rule's channels that match."""
-        return self._join(self._settled(self._pattern(pattern, rule)), connection, manner)
+        return self._join(self._pattern(pattern, rule), connection, manner)
 
     def attach(self, targets: Iterable[tuple[str, Rule, bool]], connection: Connection, encoding: Encoding) -> Audience:
         """One audience for the connection in all of these; see `Audience`. A target is a name, its rule, and whether
@@ -224,7 +224,7 @@ class Hub:
         audience = Audience(Manner(encoding), self._stats)
         audience.add(connection)
         for name, rule, by_pattern in targets:
-            subscribers = self._settled(self._pattern(name, rule) if by_pattern else self._channel(name))
+            subscribers = self._pattern(name, rule) if by_pattern else self._channel(name)
             subscribers.audiences[audience] = None
             audience.homes.append(subscribers)
         return audience
@@ -233,8 +233,7 @@ class Hub:
         """The connection gets what was published so far, and nothing after it."""
         while audience.successor is not None:
             audience = audience.successor
-        for home in audience.homes:
-            self._settled(home)
+        audience.write()
         audience.discard(connection)
         if not audience.members:
             self._drop(audience)
@@ -280,15 +279,9 @@ class Hub:
             audience = subscribers.shared[manner] = Audience(manner, self._stats)
             subscribers.audiences[audience] = None
             audience.homes.append(subscribers)
+        audience.write()
         audience.add(connection)
         return audience
-
-    def _settled(self, subscribers: Subscribers) -> Subscribers:
-        """The same with nothing waiting for them."""
-        for audience in subscribers.audiences:
-            if audience.pending:
-                audience.write()
-        return subscribers
 
     def _drop(self, audience: Audience) -> None:
         """Nobody is left in it."""

@@ -154,9 +154,9 @@ class Node:
         self._pings.discard(session.due_ping, session)
         self._pongs.discard(session.due_pong, session)
         self._expiries.discard(session.due_expiry, session)
+        self.inboxes.pop(session.key, None)
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
-            self.inboxes.pop(session.key, None)
             of_user = self._by_user[session.identity.user]
             of_user.discard(session)
             if not of_user:

@@ -127,6 +127,11 @@ class Session:
         self.unread = self.connection.unread()
         return True
 
+    @property
+    def takes_subscriptions(self) -> bool:
+        """Whether subscriptions can be added once it is connected."""
+        return True
+
     def heard(self) -> None:
         """The client has answered with a frame of the WebSocket's own, which is not an answer here."""
 
@@ -180,10 +185,7 @@ class Session:
             subscription.audience = node.hub.join_by_pattern(name, subscription.rule, self.connection, manner)
         else:
             subscription.audience = node.hub.join(name, self.connection, manner)
-        if subscription.is_present:
-            node.presence.add(name, self.info_on(subscription))
-        if subscription.tells:
-            node.hub.announce(name, Reply(push=Push(channel=name, join=Presence(self.info_on(subscription)))))
+        self.enter(subscription)
         if subscription.expires_at != NEVER:
             node.watch_expiry(self)
 
@@ -195,10 +197,25 @@ class Session:
         node.stats.subscriptions -= 1
         if subscription.audience is not None:
             node.hub.leave(subscription.audience, self.connection)
+        self.exit(subscription)
+
+    def enter(self, subscription: Subscription) -> None:
+        """Others see the client on the channel from now on, where they may."""
+        name = subscription.name
         if subscription.is_present:
-            node.presence.remove(name, self.client_id)
+            self.node.presence.add(name, self.info_on(subscription))
         if subscription.tells:
-            node.hub.announce(name, Reply(push=Push(channel=name, leave=Presence(self.info_on(subscription)))))
+            join = Push(channel=name, join=Presence(self.info_on(subscription)))
+            self.node.hub.announce(name, Reply(push=join))
+
+    def exit(self, subscription: Subscription) -> None:
+        """They do not any more."""
+        name = subscription.name
+        if subscription.is_present:
+            self.node.presence.remove(name, self.client_id)
+        if subscription.tells:
+            leave = Push(channel=name, leave=Presence(self.info_on(subscription)))
+            self.node.hub.announce(name, Reply(push=leave))
 
     def unsubscribe(self, name: str, why: Unsubscribe) -> None:
         """End a subscription from the server's side."""

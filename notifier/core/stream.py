@@ -72,6 +72,10 @@ class Stream(Session):
         self.unread = self.connection.unread() if self.awaits_pong else 0
         return self.awaits_pong
 
+    @property
+    def takes_subscriptions(self) -> bool:
+        return False
+
     def heard(self) -> None:
         self.awaits_pong = False
 
@@ -89,6 +93,8 @@ class Stream(Session):
             for target in targets
         }
         self.node.stats.subscriptions += len(targets)
+        for subscription in self.subscriptions.values():
+            self.enter(subscription)
         [only, *others] = targets
         if others or only.pattern is not None:
             wanted = [(target.name, target.rule, target.pattern is not None) for target in targets]
@@ -106,6 +112,8 @@ class Stream(Session):
         if self._audience is not None and not self.closed:
             self.node.hub.leave(self._audience, self.connection)
             self.node.stats.subscriptions -= len(self.subscriptions)
+            for subscription in self.subscriptions.values():
+                self.exit(subscription)
             self.subscriptions = {}
         super().end()
 

@@ -10,11 +10,27 @@ from typing import Any
 from tests.services.deadline import eventually
 
 TokenSource = Callable[[], str]
+StateSource = Callable[[], tuple[int, str]]
+"""The position up to which an app knows the state of a channel from elsewhere: offset and epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a library talks to the server: a transport, and Protobuf or else JSON."""
+
+    transport: str = "websocket"
+    protobuf: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.transport}-{'protobuf' if self.protobuf else 'json'}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that the library told its app. `name` is the JavaScript library's: `connected`, `publication`, …"""
+    """Something that the library told its app. `name` is the JavaScript library's: `connected`, `publication`, …
+
+    What it tells of a subscription has the channel's name, whichever side has subscribed.
+    """
 
     name: str
     channel: str = ""
@@ -22,10 +38,23 @@ class Event:
     reason: str = ""
     data: Any = None
     offset: int = 0
+    client: str = ""
     user: str | None = None
+    conn_info: Any = None
+    chan_info: Any = None
     tags: dict[str, str] = field(default_factory=dict)
     was_recovering: bool = False
     recovered: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Present:
+    """Who is on a channel, as an answer to `presence` tells it."""
+
+    user: str
+    client: str
+    conn_info: Any = None
+    chan_info: Any = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +98,18 @@ class Client(ABC):
     async def disconnect(self) -> None: ...
 
     @abstractmethod
-    async def subscribe(self, channel: str, token: str = "", *, asks: bool = False) -> None:
-        """With `asks`, another token for the channel comes from the client's source of tokens."""
+    async def subscribe(
+        self,
+        channel: str,
+        token: str = "",
+        *,
+        asks: bool = False,
+        join_leave: bool = False,
+        delta: bool = False,
+        tags: dict[str, Any] | None = None,
+        state: StateSource | None = None,
+    ) -> None:
+        """With `asks`, another token for the channel comes from the client's source of tokens. `tags` is a filter."""
 
     @abstractmethod
     async def unsubscribe(self, channel: str) -> None: ...
@@ -84,6 +123,22 @@ class Client(ABC):
         self, channel: str, limit: int = 0, since: tuple[int, str] | None = None, *, reverse: bool = False
     ) -> Page:
         """Raises CallFailed."""
+
+    @abstractmethod
+    async def presence(self, channel: str) -> dict[str, Present]:
+        """By client id. Raises CallFailed."""
+
+    @abstractmethod
+    async def presence_stats(self, channel: str) -> tuple[int, int]:
+        """How many clients and how many users. Raises CallFailed."""
+
+    @abstractmethod
+    async def rpc(self, method: str, data: Any) -> Any:
+        """Raises CallFailed."""
+
+    @abstractmethod
+    async def patches(self, channel: str) -> int:
+        """How many publications of a subscription came as a difference to the one before."""
 
     @abstractmethod
     async def close(self) -> None:

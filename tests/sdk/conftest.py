@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
 from tests.sdk import javascript
-from tests.sdk.client import Client, TokenSource
-from tests.sdk.javascript import JavaScriptClient
+from tests.sdk.client import Client, TokenSource, Way
+from tests.sdk.javascript import WEBSOCKET, JavaScriptClient
 from tests.sdk.python import PythonClient
 from tests.servers import NewServer, ServerProcess, lacking, servers
 from tests.services.deadline import eventually
@@ -18,6 +19,16 @@ from tests.services.deadline import eventually
 C = TypeVar("C", bound=Client)
 NewClient = Callable[..., Awaitable[Client]]
 NewJavaScript = Callable[..., Awaitable[JavaScriptClient]]
+
+
+class Address(Protocol):
+    """Where a server is, or something before it."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def ws_url(self) -> str: ...
 
 
 @pytest.fixture
@@ -40,16 +51,23 @@ async def new_javascript() -> AsyncIterator[NewJavaScript]:
     made: list[JavaScriptClient] = []
 
     async def make(
-        server: ServerProcess, token: str = "", tokens: TokenSource | None = None, *, connected: bool = True
+        server: Address,
+        token: str = "",
+        tokens: TokenSource | None = None,
+        *,
+        connected: bool = True,
+        way: Way = WEBSOCKET,
+        emulation: str = "",
     ) -> JavaScriptClient:
-        client = JavaScriptClient(server.ws_url, token, tokens)
+        url = server.ws_url if way.transport == "websocket" else f"{server.url}/connection/{way.transport}"
+        upward = emulation or f"{server.url}/emulation"
+        client = JavaScriptClient(url, token, tokens, way=way, emulation=upward)
         made.append(client)
         await client.open()
         return await _connected(client) if connected else client
 
     yield make
-    for client in made:
-        await client.close()
+    await asyncio.gather(*(client.close() for client in made))
 
 
 @pytest.fixture
@@ -58,9 +76,14 @@ async def new_python() -> AsyncIterator[NewClient]:
     made: list[PythonClient] = []
 
     async def make(
-        server: ServerProcess, token: str = "", tokens: TokenSource | None = None, *, connected: bool = True
+        server: Address,
+        token: str = "",
+        tokens: TokenSource | None = None,
+        *,
+        connected: bool = True,
+        way: Way = WEBSOCKET,
     ) -> PythonClient:
-        client = PythonClient(server.ws_url, token, tokens)
+        client = PythonClient(server.ws_url, token, tokens, protobuf=way.protobuf)
         made.append(client)
         return await _connected(client) if connected else client
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.sdk.client import CallFailed, Client, Event, Page, TokenSource
+from tests.sdk.client import CallFailed, Client, Event, Page, Present, StateSource, TokenSource, Way
 from tests.services.deadline import SECOND
 
 FOLDER = Path(__file__).parent
 PACKAGES = ("centrifuge", "ws", "eventsource")
+WEBSOCKET = Way()
 MAX_LINE = 2**26
 
 
@@ -27,10 +28,15 @@ def missing() -> str:
 
 
 class JavaScriptClient(Client):
-    """`open` it first."""
+    """`open` it first. `emulation` is where commands go when the transport goes one way only."""
 
-    def __init__(self, url: str, token: str = "", tokens: TokenSource | None = None) -> None:
+    def __init__(
+        self, url: str, token: str = "", tokens: TokenSource | None = None, *, way: Way = WEBSOCKET, emulation: str = ""
+    ) -> None:
         super().__init__(url, token, tokens)
+        self.way = way
+        self._emulation = emulation
+        self._states: dict[str, StateSource] = {}
         self._node: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
@@ -46,7 +52,8 @@ class JavaScriptClient(Client):
             limit=MAX_LINE,
         )
         self._reader = asyncio.create_task(self._read())
-        await self._say("open", url=self.url, token=self.token, asks=self._tokens is not None)
+        way = {"transport": self.way.transport, "protobuf": self.way.protobuf, "emulation": self._emulation}
+        await self._say("open", url=self.url, token=self.token, asks=self._tokens is not None, **way)
         return self
 
     async def connect(self) -> None:
@@ -55,8 +62,21 @@ class JavaScriptClient(Client):
     async def disconnect(self) -> None:
         await self._say("disconnect")
 
-    async def subscribe(self, channel: str, token: str = "", *, asks: bool = False) -> None:
-        await self._say("subscribe", channel=channel, token=token, asks=asks)
+    async def subscribe(
+        self,
+        channel: str,
+        token: str = "",
+        *,
+        asks: bool = False,
+        join_leave: bool = False,
+        delta: bool = False,
+        tags: dict[str, Any] | None = None,
+        state: StateSource | None = None,
+    ) -> None:
+        if state:
+            self._states[channel] = state
+        wishes = {"joinLeave": join_leave, "delta": delta, "tags": tags, "state": state is not None}
+        await self._say("subscribe", channel=channel, token=token, asks=asks, **wishes)
 
     async def unsubscribe(self, channel: str) -> None:
         await self._say("unsubscribe", channel=channel)
@@ -72,6 +92,24 @@ class JavaScriptClient(Client):
             options["since"] = {"offset": since[0], "epoch": since[1]}
         answer = await self._say("history", channel=channel, options=options)
         return Page([(offset, data) for offset, data in answer["items"]], answer["offset"], answer["epoch"])
+
+    async def presence(self, channel: str) -> dict[str, Present]:
+        answer = await self._say("presence", channel=channel)
+        return {client: Present(**info) for client, info in answer.items()}
+
+    async def presence_stats(self, channel: str) -> tuple[int, int]:
+        clients, users = await self._say("presenceStats", channel=channel)
+        return clients, users
+
+    async def rpc(self, method: str, data: Any) -> Any:
+        return await self._say("rpc", method=method, data=data)
+
+    async def send(self, data: Any) -> None:
+        """Tell the server something that is not answered."""
+        await self._say("send", data=data)
+
+    async def patches(self, channel: str) -> int:
+        return int(await self._say("patches", channel=channel))
 
     async def listen(self, url: str, token: str = "", names: Sequence[str] = ()) -> None:
         """Open an EventSource. Its events have their own names, the data, and the last event id as `reason`."""
@@ -119,9 +157,15 @@ class JavaScriptClient(Client):
         if "event" in message:
             self.events.append(Event(name=message.pop("event"), **message))
         elif "ask" in message:
-            self._write({"token": self.next_token()})
+            self._write({"answer": self._asked(message["ask"], message["channel"])})
         else:
             self._answer(self._calls.pop(message["id"]), message)
+
+    def _asked(self, what: str, channel: str) -> Any:
+        if what == "token":
+            return self.next_token()
+        offset, epoch = self._states[channel]()
+        return {"offset": offset, "epoch": epoch}
 
     def _answer(self, call: asyncio.Future[Any], message: dict[str, Any]) -> None:
         if call.done():
