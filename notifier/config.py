@@ -89,7 +89,8 @@ class Server(Section, frozen=True):
     allowed_origins: Annotated[
         list[str],
         Meta(
-            description='Origins whose pages may connect, such as "https://app.example.com". '
+            description='Origins whose pages may connect, such as "https://app.example.com" or '
+            '"https://*.example.com"; "*" lets the pages of everybody in. '
             "A page served from a loopback address is always allowed while the server listens on loopback only."
         ),
     ] = field(default_factory=list)
@@ -164,6 +165,13 @@ class Auth(Section, frozen=True):
             "HS512. The first one signs, all verify."
         ),
     ] = field(default_factory=list)
+    short_keys: Annotated[
+        bool,
+        Meta(
+            description="Accept shared keys shorter than RFC 7518 asks for, to move from a server that had one. "
+            "Short keys can be guessed from any token."
+        ),
+    ] = False
     public_keys: Annotated[
         list[str],
         Meta(
@@ -433,10 +441,12 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_origins(origins: list[str]) -> list[str]:
+    host = r"(\[[0-9A-Fa-f:]+\]|(\*\.)?[A-Za-z0-9.-]+)"
     return [
-        f"server.allowed_origins[{index}]: {origin!r}; expected scheme://host or scheme://host:port, nothing after it"
+        f"server.allowed_origins[{index}]: {origin!r}; expected scheme://host or scheme://host:port, nothing after it; "
+        '"https://*.example.com" allows all hosts below, and "*" everybody'
         for index, origin in enumerate(origins)
-        if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:\d+)?", origin)
+        if origin != "*" and not re.fullmatch(rf"https?://{host}(:\d+)?", origin)
     ]
 
 
@@ -480,8 +490,11 @@ def _read_key_file(name: str) -> bytes:
 def _check_auth(auth: Auth) -> list[str]:
     problems = []
     for index, key in enumerate(auth.hmac_keys):
-        if len(key.encode()) < 32:
-            problems.append(f"auth.hmac_keys[{index}]: {len(key.encode())} bytes; HS256 needs at least 32")
+        if len(key.encode()) < 32 and not (key and auth.short_keys):
+            problems.append(
+                f"auth.hmac_keys[{index}]: {len(key.encode())} bytes; HS256 needs at least 32 "
+                "(auth.short_keys accepts it all the same)"
+            )
         elif "-----BEGIN " in key:
             problems.append(f"auth.hmac_keys[{index}]: a key in PEM; public keys belong in auth.public_keys")
     for index, entry in enumerate(auth.public_keys):

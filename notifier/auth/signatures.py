@@ -79,14 +79,15 @@ def read(token: str) -> Signed:
     return Signed(header.alg, header.kid, token[: parts.end(2)].encode(), payload, signature)
 
 
-def shared_key(secret: str) -> Mapping[str, Check]:
-    """What an HMAC key can verify, by algorithm. Raises ValueError when it is none, or too short for any."""
+def shared_key(secret: str, *, short: bool = False) -> Mapping[str, Check]:
+    """What an HMAC key can verify, by algorithm; with `short` however short it is. Raises ValueError when it is none,
+    or too short for any."""
     key = secret.encode()
     try:
         _KNOWN["HS256"].prepare_key(key)  # refuses public keys of all forms: everybody knows those
     except jwt.InvalidKeyError as error:
         raise ValueError("this is a public key or certificate, not a shared one") from error
-    checks = {name: _check(name, key) for name, length in _HMAC_BYTES.items() if len(key) >= length}
+    checks = {name: _check(name, key) for name, length in _HMAC_BYTES.items() if short or len(key) >= length}
     if not checks:
         raise ValueError(f"{len(key)} bytes; HS256 needs at least 32")
     return checks

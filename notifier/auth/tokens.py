@@ -110,7 +110,7 @@ def _configured(auth: Auth) -> Iterator[Mapping[str, Check]]:
     """What each key of the configuration can verify. Raises ConfigError."""
     for index, secret in enumerate(auth.hmac_keys):
         try:
-            yield signatures.shared_key(secret)
+            yield signatures.shared_key(secret, short=auth.short_keys)
         except ValueError as error:
             raise ConfigError([f"auth.hmac_keys[{index}]: {error}"]) from error
     for index, entry in enumerate(auth.public_keys):

@@ -17,7 +17,12 @@ class Gate:
     """
 
     def __init__(self, server: Server) -> None:
-        self._allowed = {_normal(origin) for origin in server.allowed_origins}
+        self._everybody = "*" in server.allowed_origins
+        self._allowed = {_normal(origin) for origin in server.allowed_origins if "*" not in origin}
+        # `https://*.example.com`: what an origin begins with, and what it ends with.
+        self._below = [
+            tuple(_normal(origin).split("*", 1)) for origin in server.allowed_origins if "*" in origin and origin != "*"
+        ]
         self._loopback = is_loopback(server.host)
 
     def origin(self, request: web.Request) -> str:
@@ -33,7 +38,9 @@ class Gate:
         normal = _normal(origin)
         if not normal:
             return False
-        return normal in self._allowed or (self._loopback and _is_loopback_origin(normal))
+        if self._everybody or normal in self._allowed or (self._loopback and _is_loopback_origin(normal)):
+            return True
+        return any(normal.startswith(begin) and normal.endswith(end) for begin, end in self._below)
 
 
 def cors_headers(origin: str) -> dict[str, str]:

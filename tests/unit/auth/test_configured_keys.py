@@ -59,7 +59,7 @@ def test_what_is_no_usable_public_key(entry: str, words: str) -> None:
 def test_shared_keys_that_are_too_short_or_public() -> None:
     told = problems(Auth(hmac_keys=[Secret("x" * 31), Secret(SECRET), Secret(public_pem("rsa"))]))
     assert told == [
-        "auth.hmac_keys[0]: 31 bytes; HS256 needs at least 32",
+        "auth.hmac_keys[0]: 31 bytes; HS256 needs at least 32 (auth.short_keys accepts it all the same)",
         "auth.hmac_keys[2]: a key in PEM; public keys belong in auth.public_keys",
     ]
 
@@ -102,3 +102,11 @@ def test_a_file_is_read_from_where_it_is(tmp_path: Path) -> None:
     assert problems(Auth(public_keys=[f"@{file}"]))[0].startswith("auth.public_keys[0]: not a public key in PEM")
     file.write_text(issuer.public_pem("p521"))
     assert problems(Auth(public_keys=[f"@{file}"])) == []
+
+
+async def test_a_short_shared_key_is_accepted_only_when_it_is_asked_for() -> None:
+    assert "auth.short_keys" in problems(Auth(hmac_keys=[Secret("secret")]))[0]
+    auth = Auth(hmac_keys=[Secret("secret")], short_keys=True)
+    assert problems(auth) == []
+    assert "HS256" in signatures.shared_key("secret", short=True)
+    assert problems(Auth(hmac_keys=[Secret("")], short_keys=True)) != []
