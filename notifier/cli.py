@@ -32,6 +32,7 @@ class CommandError(NotifierError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the answer is the process's exit code."""
     options = _parser().parse_args(arguments)
+    options.argv = sys.argv[1:] if arguments is None else arguments
     try:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
@@ -131,7 +132,11 @@ def _load(options: argparse.Namespace) -> Config:
     return load(options.config, environ)
 
 
-_OWN_VARIABLES = {"NOTIFIER_CONFIG", "NOTIFIER_URL", "NOTIFIER_API_KEY", "NOTIFIER_TOKEN"}
+_OWN_VARIABLES = {
+    "NOTIFIER_CONFIG", "NOTIFIER_URL", "NOTIFIER_API_KEY", "NOTIFIER_TOKEN",
+    # From the parent of several workers to each of them.
+    "NOTIFIER_WORKERS_FOLDER", "NOTIFIER_WORKER", "NOTIFIER_WORKERS", "NOTIFIER_WORKER_REPLACES",
+}  # fmt: skip
 
 
 # --- the commands ---------------------------------------------------------------------------------------------------
@@ -140,20 +145,31 @@ _OWN_VARIABLES = {"NOTIFIER_CONFIG", "NOTIFIER_URL", "NOTIFIER_API_KEY", "NOTIFI
 def _serve(options: argparse.Namespace) -> int:
     from notifier.server import Server, serve  # noqa: PLC0415 - the other commands start without the server's weight
     from notifier.telemetry import logs  # noqa: PLC0415
+    from notifier.workers.parent import Parent, worker_argv  # noqa: PLC0415
+    from notifier.workers.siblings import Siblings  # noqa: PLC0415
 
     config = _load(options)
     logs.set_up(config.logging)
+    siblings = Siblings.of_environment()
 
-    def announce(server: Server) -> None:
+    def announce(address: str) -> None:
         log = "the embedded log (in memory)" if config.log.kind == "memory" else "RabbitMQ"
-        print(f"notifier {__version__} on {server.address} with {log}", flush=True)
+        workers = f", {config.server.workers} workers" if config.server.workers > 1 else ""
+        print(f"notifier {__version__} on {address} with {log}{workers}", flush=True)
         if config.server.console:
-            print(f"Console: {server.address}", flush=True)
+            print(f"Console: {address}", flush=True)
         if options.dev:
             print("Development mode: everything is allowed, and only this machine can connect.", flush=True)
 
+    if config.server.workers > 1 and siblings is None:
+        return asyncio.run(Parent(config, worker_argv(options.argv), announce).run())
+
+    def started(server: Server) -> None:
+        if siblings is None:  # of several, the parent says where
+            announce(server.address)
+
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(config, announce))
+        runner.run(serve(config, started, siblings))
     return DONE
 
 

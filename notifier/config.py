@@ -63,6 +63,23 @@ class Size(int):
         return cls(_measure(value, cls.UNITS, 'a size such as "64KiB" or "10GB"'))
 
 
+class Workers(int):
+    """A number of processes. Written as a number from 1 on, or `auto`: one for each core."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Workers:
+        """Raises ValueError when `value` is no such number."""
+        if value == "auto":
+            return cls(len(os.sched_getaffinity(0)))
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 256:
+            return cls(value)
+        raise ValueError('expected a number of workers from 1 to 256, or "auto"')
+
+
 def _measure(value: object, units: Mapping[str, float], expected: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return value
@@ -85,6 +102,10 @@ class Server(Section, frozen=True):
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8000
+    workers: Annotated[
+        Workers,
+        Meta(description='Processes that share the port; "auto": one for each core. More than 1 need RabbitMQ.'),
+    ] = Workers(1)
     name: Annotated[str, Meta(description="Name of this node in `info` and in logs; empty: the host's name.")] = ""
     allowed_origins: Annotated[
         list[str],
@@ -355,6 +376,11 @@ def check(config: Config) -> list[str]:
         problems.append("clients.pong_timeout: must be shorter than clients.ping_interval")
     if not config.rabbitmq.url.startswith(("amqp://", "amqps://")):
         problems.append("rabbitmq.url: must start with amqp:// or amqps://")
+    if config.server.workers > 1 and config.log.kind == "memory":
+        problems.append(
+            f'server.workers: {config.server.workers} with log.kind = "memory": the embedded log lives in one process; '
+            'use 1, or log.kind = "rabbitmq"'
+        )
     problems += _check_origins(config.server.allowed_origins)
     problems += _check_development_secrets(config)
     return problems
@@ -631,6 +657,8 @@ def _convert(kind: type, value: Any) -> Any:
         return Duration.parse(value)
     if kind is Size:
         return Size.parse(value)
+    if kind is Workers:
+        return Workers.parse(value)
     if kind is Secret and isinstance(value, str):
         return Secret(value)
     raise ValueError("expected a text")

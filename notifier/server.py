@@ -11,9 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from http import HTTPStatus
 
-import msgspec
 from aiohttp import web
 
 from notifier import __version__
@@ -36,12 +34,14 @@ from notifier.log.rabbitmq import RabbitMQLog
 from notifier.protocol.codes import SHUTDOWN
 from notifier.telemetry.describe import describe
 from notifier.telemetry.health import Check, Health
-from notifier.telemetry.metrics import CONTENT_TYPE, Metrics
+from notifier.telemetry.metrics import Metrics
 from notifier.transports.emulation import EmulationEndpoints
 from notifier.transports.gate import Gate
 from notifier.transports.plain import PlainEndpoints
 from notifier.transports.unidirectional import UnidirectionalEndpoints
 from notifier.transports.websocket import WebSocketEndpoint
+from notifier.workers.siblings import Siblings
+from notifier.workers.status import StatusEndpoints
 
 _logger = logging.getLogger(__name__)
 
@@ -64,9 +64,10 @@ class SystemClock:
 class Server:
     """One worker. `start`, then `drain`, then `stop`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, siblings: Siblings | None = None) -> None:
         """Raises ConfigError when the channel rules cannot be used. Must be called inside a running loop."""
         self.config = config
+        self.siblings = siblings
         clock = SystemClock()
         loop = asyncio.get_running_loop()
         self.tokens = Tokens(config.auth, clock)
@@ -107,6 +108,7 @@ class Server:
             # For operators: what is beside the log keeps nobody away.
             self.health.add("control", lambda: Check(True, self.cluster.problem if self.cluster else ""))
         self.health.add("leaving", lambda: Check(not self.node.draining, "moving clients off" * self.node.draining))
+        self.status = StatusEndpoints(self.health, Metrics(node), siblings)
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.Task[None] | None = None
         self.address = ""
@@ -115,7 +117,7 @@ class Server:
     def _join_cluster(self) -> ControlConnection:
         """What other workers and backends are reached by."""
         node, rabbitmq = self.node, self.config.rabbitmq
-        self.bus = RabbitMQBus(rabbitmq.control, node.node_id, node.stats)
+        self.bus = RabbitMQBus(rabbitmq.control, node.node_id, node.stats, declare=rabbitmq.declare)
         node.backends = backends = RabbitMQBackends()
         parts: list[Part] = [self.bus, backends]
         if rabbitmq.api:
@@ -123,11 +125,11 @@ class Server:
         return ControlConnection(rabbitmq, node.node_id, node.stats, parts)
 
     async def start(self) -> None:
-        """Listen, then begin to read the log: /livez answers at once, /readyz when the log has been read.
+        """Listen, then begin to read the log: /livez answers at once, /readyz when the log has been read. A worker that
+        takes another one's place reads first, because its siblings serve all clients until then.
 
         Raises ConfigError when the address cannot be listened on.
         """
-        server = self.config.server
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
@@ -136,20 +138,34 @@ class Server:
             shutdown_timeout=1.0,
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, server.host, server.port, backlog=BACKLOG)
-        try:
-            await site.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise ConfigError(
-                [f"server.host, server.port: cannot listen on {server.host}:{server.port}: {error.strerror}"]
-            ) from error
-        host, port = self._runner.addresses[0][:2]
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        replaces = self.siblings is not None and self.siblings.replaces
+        if not replaces:
+            await self._listen(self._runner)
         self._ticker = asyncio.create_task(self._tick())
         await self.log.start()
         if self.cluster is not None:
             self.cluster.start()
+        if replaces:
+            while not self.log.ready:  # noqa: ASYNC110 - once in a worker's life
+                await asyncio.sleep(0.05)
+            await self._listen(self._runner)
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        """Siblings are answered from the moment on from which clients may come here."""
+        server = self.config.server
+        if self.siblings is not None:
+            await self.siblings.serve(self.status.answers())
+        shared = self.siblings is not None
+        site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_port=shared or None)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise ConfigError(
+                [f"server.host, server.port: cannot listen on {server.host}:{server.port}: {error.strerror}"]
+            ) from error
+        host, port = runner.addresses[0][:2]
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
     async def drain(self) -> None:
         """Take no new clients, and move those that are here off in slices, so that they do not all arrive elsewhere at
@@ -168,6 +184,8 @@ class Server:
         """Let go of everything."""
         if self._ticker:
             self._ticker.cancel()
+        if self.siblings is not None:
+            await self.siblings.close()
         if isinstance(self.bus, RabbitMQBus):
             await self.bus.leave()
         if self.cluster is not None:
@@ -206,27 +224,14 @@ class Server:
         api = ApiEndpoint(self.node, keys, config.api.max_body)
         route.add_route("*", "/api", api.handle)
         route.add_route("*", "/api/{method}", api.handle)
-        route.add_get("/livez", self._livez)
-        route.add_get("/readyz", self._readyz)
+        route.add_get("/livez", self.status.livez)
+        route.add_get("/readyz", self.status.readyz)
         if config.server.metrics:
-            self._metrics = Metrics(self.node)
-            route.add_get("/metrics", self._serve_metrics)
+            route.add_get("/metrics", self.status.metrics)
         if config.server.console:
             console = Console(config)
             route.add_get("/", console.handle)
         return application
-
-    async def _livez(self, _request: web.Request) -> web.Response:
-        """The loop answers, so the process is alive; nothing else counts."""
-        return web.Response(body=b'{"status":"alive"}', content_type="application/json")
-
-    async def _readyz(self, _request: web.Request) -> web.Response:
-        ready, body = self.health.report()
-        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
-
-    async def _serve_metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     def _check_log(self) -> Check:
         if self.log.problem:
@@ -279,12 +284,12 @@ class Collector:
             gc.collect()
 
 
-async def serve(config: Config, announce: Callable[[Server], None]) -> None:
+async def serve(config: Config, announce: Callable[[Server], None], siblings: Siblings | None = None) -> None:
     """Run a worker until it is asked to end: the first signal drains it, a second one ends it at once.
 
     Raises NotifierError when it cannot start.
     """
-    server = Server(config)
+    server = Server(config, siblings)
     signals: asyncio.Queue[None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -107,6 +107,15 @@ class ServerProcess:
         return f"ws://{LOCALHOST}:{self.port}/connection/websocket"
 
     @property
+    def pid(self) -> int:
+        """0 before it was started."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.exit_code if self._process else None
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.alive
 
@@ -130,13 +139,17 @@ class ServerProcess:
 
     async def call(self, method: str, **params: Any) -> Any:
         """The result of a method of the server API."""
+        answer = await self.post(method, **params)
+        assert "result" in answer, answer
+        return answer["result"]
+
+    async def post(self, method: str, **params: Any) -> Any:
+        """Whatever a method of the server API answers with."""
         async with (
             aiohttp.ClientSession() as http,
             http.post(f"{self.url}/api/{method}", json=params, headers={"X-API-Key": self.api_key}) as response,
         ):
-            answer = await response.json()
-        assert "result" in answer, answer
-        return answer["result"]
+            return await response.json()
 
     async def publish(self, channel: str, data: Any, **fields: Any) -> int:
         """Publish through the server API; the answer is the offset."""

@@ -16,7 +16,7 @@ from aio_pika.exceptions import AMQPException
 from notifier.api import methods
 from notifier.broker.link import LOST
 from notifier.core.node import Node
-from notifier.protocol.codes import METHOD_NOT_FOUND, CommandFailed, Error, bad_request
+from notifier.protocol.codes import INTERNAL, METHOD_NOT_FOUND, CommandFailed, Error, bad_request
 
 _logger = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class AmqpApi:
         await channel.closed()
 
     async def _take(self, channel: AbstractChannel, message: AbstractIncomingMessage) -> None:
+        answer = await self._answer(message)
         try:
-            answer = await self._answer(message)
             if message.reply_to:
                 reply = Message(
                     answer,
@@ -59,9 +59,6 @@ class AmqpApi:
             await message.ack()
         except (*LOST, AMQPException):
             pass  # another worker gets the request; an `idempotency_key` makes that harmless
-        except Exception:  # one request must not end the others
-            _logger.exception("a request over AMQP failed", extra={"method": message.type or message.routing_key})
-            await message.reject(requeue=False)
 
     async def _answer(self, message: AbstractIncomingMessage) -> bytes:
         name = message.type or message.routing_key or ""
@@ -75,6 +72,9 @@ class AmqpApi:
             return _error(bad_request(str(error)).error)
         except CommandFailed as error:
             return _error(error.error)
+        except Exception:  # one request must not end the others, and whoever asked waits
+            _logger.exception("a request over AMQP failed", extra={"method": name[:100]})
+            return _error(INTERNAL)
 
 
 def _error(error: Error) -> bytes:

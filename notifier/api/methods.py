@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from notifier.api import requests as api
 from notifier.core import channel as channels
+from notifier.core import target
 from notifier.core.commands import read_history
 from notifier.core.control import End, Join, Leave, Renew, Whom
 from notifier.core.node import Appended, Node
@@ -60,7 +61,13 @@ async def broadcast(node: Node, request: api.BroadcastRequest) -> api.BroadcastR
 
 
 async def subscribe(node: Node, request: api.SubscribeRequest) -> api.EmptyResult:
-    _rule(node, request.channel)
+    """To a channel, or to a pattern where the rule wants them."""
+    try:
+        found = target.find(node.rules, request.channel, node.limits.max_channel_bytes)
+    except ValueError as error:
+        raise bad_request(str(error)) from error
+    if found is None:
+        raise CommandFailed(codes.UNKNOWN_CHANNEL)
     since = request.recover_since
     if since is not None and since.offset < 0:
         raise bad_request("recover_since.offset: a number from 0")

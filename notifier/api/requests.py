@@ -86,7 +86,7 @@ class Flag(Struct):
 
 
 class SubscribeRequest(Struct):
-    """Subscribe a user's connections to a channel from the server's side."""
+    """Subscribe a user's connections to a channel, or to a pattern, from the server's side."""
 
     user: User = ""
     channel: Channel = ""
@@ -193,9 +193,7 @@ class RevokeRequest(Struct):
     all: Annotated[bool, Meta(description="All tokens that were issued before `before`.")] = False
     before: Annotated[
         float,
-        Meta(
-            description="Wall time in seconds; 0: now.", extra_json_schema={"minimum": 0, "maximum": MAX_WALL_TIME}
-        ),
+        Meta(description="Wall time in seconds; 0: now.", extra_json_schema={"minimum": 0, "maximum": MAX_WALL_TIME}),
     ] = 0.0
 
 

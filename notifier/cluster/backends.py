@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Annotated
 
 import msgspec
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPException, DeliveryError
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from notifier.broker.link import LOST, describe
 from notifier.errors import Unavailable
@@ -20,6 +21,8 @@ from notifier.protocol.codes import CommandFailed, Error
 REPLY_TO = "amq.rabbitmq.reply-to"
 CLIENT, ERROR_CODE = "notifier-client", "notifier-error-code"
 MAX_WAITING = 10_000
+SEND_WITHIN_S = 5.0
+LEAST_CODE, MOST_CODE = 100, 1999  # SDKs take smaller ones for their own (protocol.md section 3.1)
 
 
 class RabbitMQBackends:
@@ -41,6 +44,14 @@ class RabbitMQBackends:
             await channel.closed()
         finally:
             self._channel = None
+            for answer in self._waiting.values():  # it would go to a queue that is gone
+                if not answer.done():
+                    answer.set_exception(Unavailable("RabbitMQ is away"))
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls can be made now."""
+        return self._channel is not None
 
     async def call(self, queue: str, method: str, data: bytes, info: bytes, timeout_s: float) -> bytes:
         if len(self._waiting) >= MAX_WAITING:
@@ -77,7 +88,7 @@ class RabbitMQBackends:
             delivery_mode=DeliveryMode.NOT_PERSISTENT if ref else DeliveryMode.PERSISTENT,
         )
         try:
-            await channel.default_exchange.publish(message, queue, mandatory=True)
+            await channel.default_exchange.publish(message, queue, mandatory=True, timeout=timeout_s or SEND_WITHIN_S)
         except DeliveryError as error:
             raise Unavailable(f"there is no queue {queue} on the broker") from error
         except (*LOST, AMQPException) as error:
@@ -90,7 +101,7 @@ class RabbitMQBackends:
 
 
 class _Told(Struct):
-    code: int
+    code: Annotated[int, Meta(ge=LEAST_CODE, le=MOST_CODE)]
     message: str
 
 
@@ -102,5 +113,5 @@ def _content(message: AbstractIncomingMessage) -> bytes:
     try:
         told = msgspec.convert({"code": code, "message": message.body.decode(errors="replace")}, _Told)
     except msgspec.ValidationError as error:
-        raise Unavailable("the answer's error code is not a number") from error
+        raise Unavailable(f"the answer's error code is not a number from {LEAST_CODE} to {MOST_CODE}") from error
     raise CommandFailed(Error(told.code, told.message[:1000] or "error"))

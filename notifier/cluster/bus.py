@@ -15,7 +15,7 @@ from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPException
 
-from notifier.broker.link import LOST, describe
+from notifier.broker.link import LOST, Lost, describe
 from notifier.core.stats import Stats
 from notifier.errors import Rejected, Unavailable
 
@@ -24,8 +24,8 @@ _logger = logging.getLogger(__name__)
 HELLO_EVERY_S, FORGOTTEN_AFTER_S = 2.0, 7.0
 ANSWER_WITHIN_S = 1.0
 MESSAGE_TTL_S = 10
-MAX_AT_ONCE = 1000
-HELLO, BYE, TELL, ASK, ANSWER = "hello", "bye", "tell", "ask", "answer"
+MAX_AT_ONCE, MAX_OTHERS = 1000, 1000
+HELLO, BYE, TELL, ASK, ANSWER = _KINDS = "hello", "bye", "tell", "ask", "answer"
 
 
 class RabbitMQBus:
@@ -33,8 +33,9 @@ class RabbitMQBus:
 
     on_message: Callable[[bytes], Awaitable[bytes]]
 
-    def __init__(self, exchange: str, node_id: str, stats: Stats) -> None:
+    def __init__(self, exchange: str, node_id: str, stats: Stats, *, declare: bool = True) -> None:
         self._name = exchange
+        self._declare = declare
         self._node_id = node_id
         self._stats = stats
         self._exchange: AbstractExchange | None = None
@@ -51,6 +52,8 @@ class RabbitMQBus:
         try:
             await self._join(channel)
             await self._say_hello(channel)
+        except Unavailable as error:
+            raise Lost(str(error)) from error
         finally:
             self._exchange = None
             self._seen.clear()
@@ -92,7 +95,9 @@ class RabbitMQBus:
         return answers
 
     async def _join(self, channel: AbstractChannel) -> None:
-        exchange = await channel.declare_exchange(self._name, ExchangeType.FANOUT, durable=True)
+        exchange = await channel.declare_exchange(
+            self._name, ExchangeType.FANOUT, durable=True, passive=not self._declare
+        )
         queue = await channel.declare_queue("", exclusive=True)
         await queue.bind(exchange)
         await queue.consume(self._receive, no_ack=True)
@@ -103,6 +108,7 @@ class RabbitMQBus:
         while not lost.done():
             await self._publish(HELLO)
             await asyncio.wait({lost}, timeout=HELLO_EVERY_S)
+            self._seen = {node: self._seen[node] for node in self.others}
 
     async def _publish(self, kind: str, body: bytes = b"", ref: str = "", to: str = "") -> None:
         exchange = self._direct if to else self._exchange
@@ -124,19 +130,25 @@ class RabbitMQBus:
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
         sender = message.app_id or ""
-        if not sender or sender == self._node_id:
+        if sender == self._node_id:
+            return
+        is_new = sender not in self._seen
+        if not sender or message.type not in _KINDS or (is_new and len(self._seen) >= MAX_OTHERS):
+            self._stats.rejected["bad_control"] += 1
             return
         if message.type == BYE:
             self._seen.pop(sender, None)
             return
-        is_new = sender not in self._seen
         self._seen[sender] = time.monotonic()
         if message.type == HELLO and is_new:
             with contextlib.suppress(Unavailable):
                 await self._publish(HELLO)
         elif message.type == ANSWER:
             self._take_answer(sender, message.correlation_id or "", message.body)
-        elif message.type in (TELL, ASK) and len(self._handling) < MAX_AT_ONCE:
+        elif message.type in (TELL, ASK):
+            if len(self._handling) >= MAX_AT_ONCE:
+                self._stats.rejected["too_many_control"] += 1
+                return
             # Beside the way in: what one message waits for must not hold the others back.
             task = asyncio.create_task(self._handle(message))
             self._handling.add(task)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import ChannelClosed
 
-from notifier.broker.link import Link, Lost
+from notifier.broker.link import LOST, REFUSED_DELAY_S, Link, Lost, describe
 from notifier.config import RabbitMQ
 from notifier.core.stats import Stats
+
+_logger = logging.getLogger(__name__)
+
+SETTLED_AFTER_S = 1.0
 
 
 class Part(Protocol):
@@ -26,11 +32,12 @@ class ControlConnection:
         self._link = Link(rabbitmq, "control", node_id, stats)
         self._parts = parts
         self._task: asyncio.Task[None] | None = None
+        self._refused: dict[Part, str] = {}
 
     @property
     def problem(self) -> str:
-        """Why it does not work now; empty when it does."""
-        return self._link.problem
+        """Why it does not work now, or a part of it; empty when all does."""
+        return self._link.problem or next(iter(self._refused.values()), "")
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._link.run(self._work))
@@ -41,14 +48,36 @@ class ControlConnection:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _work(self, connection: AbstractConnection) -> None:
-        running = [asyncio.create_task(part.run(connection)) for part in self._parts]
+        running = [asyncio.create_task(self._run(part, connection)) for part in self._parts]
         try:
             self._link.well()
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            raise Lost("the connection was lost")
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def _run(self, part: Part, connection: AbstractConnection) -> None:
+        """A part that the broker refuses (permissions, a name that is taken) does not take the others with it: it tries
+        again later. Always raises, when the connection is lost."""
+        while True:
+            settled = asyncio.get_running_loop().call_later(SETTLED_AFTER_S, self._refused.pop, part, None)
+            try:
+                await part.run(connection)
+            except ChannelClosed as error:
+                text = describe(error)
+                if text != self._refused.get(part):
+                    _logger.warning("RabbitMQ refuses %s: %s", type(part).__name__, text)
+                self._refused[part] = text
+            except LOST:
+                raise
+            except Exception as error:
+                _logger.exception("%s failed", type(part).__name__)
+                raise Lost(f"{type(part).__name__} failed") from error
+            else:
+                raise Lost("the connection was lost")
+            finally:
+                settled.cancel()
+            await asyncio.sleep(REFUSED_DELAY_S)

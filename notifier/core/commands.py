@@ -107,6 +107,8 @@ def _within_rate(session: Session) -> bool:
 
 def _answer_error(session: Session, command: Command, error: codes.Error) -> None:
     session.node.stats.errors[error.code] += 1
+    if not command.id:
+        return  # a `send`: the SDKs take what has no id for a ping, and would answer it
     session.reply(Reply(id=command.id, error=error))
     if not session.is_connected:
         session.fail()
@@ -341,22 +343,22 @@ async def _rpc(session: Session, request: RpcRequest) -> RpcResult:
     data = bytes(request.data)
     if len(data) > session.node.max_publication:
         raise bad_request(f"{len(data)} bytes; the limit is {session.node.max_publication}")
-    return RpcResult(msgspec.Raw(await session.node.methods.call(session, request.method, _json(data or b"null"))))
+    try:
+        data = compact(data or b"null")
+    except ValueError as error:
+        raise bad_request(f"data: {error}") from error
+    return RpcResult(msgspec.Raw(await session.node.methods.call(session, request.method, data)))
 
 
 async def _send(session: Session, request: SendRequest) -> None:
     queue = session.node.limits.send_queue
     if not queue:
         raise ConnectionEnded(codes.NO_FEATURE)
-    info = msgspec.json.encode(session.info_on())
-    await session.node.backends.send(queue, _json(bytes(request.data)), info)
-
-
-def _json(data: bytes) -> bytes:
     try:
-        return compact(data)
-    except ValueError as error:
-        raise bad_request(f"data: {error}") from error
+        data = compact(bytes(request.data) or b"null")
+    except ValueError as error:  # only this tells the client, since nothing answers a `send`
+        raise bad_command(f"data: {error}") from error
+    await session.node.backends.send(queue, data, msgspec.json.encode(session.info_on()))
 
 
 _HANDLERS: dict[str, Callable[[Session, Any], Awaitable[Any]]] = {

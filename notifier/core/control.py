@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +24,7 @@ from notifier.protocol import codes
 from notifier.protocol.codes import CommandFailed, Disconnect, Unsubscribe
 from notifier.protocol.messages import (
     ClientInfo,
+    Form,
     Push,
     RefreshResult,
     Shown,
@@ -100,8 +102,13 @@ class Join(Struct, frozen=True, tag="join", omit_defaults=True):
     since: tuple[int, str] | None = None
 
     async def obey(self, node: Node) -> None:
-        """Raises CommandFailed when one of them is subscribed already."""
-        found = target.find(node.rules, self.channel)
+        """Raises CommandFailed when one of them is subscribed already, Unavailable before the log has been read."""
+        try:
+            found = target.find(node.rules, self.channel)
+        except ValueError as error:
+            raise Rejected("bad_control", str(error)) from error
+        if not node.log.ready:
+            raise Unavailable("the log is still being read")
         if found is None:
             raise CommandFailed(codes.UNKNOWN_CHANNEL)
         grant = SubscriptionGrant(
@@ -137,9 +144,11 @@ def _push_subscription(session: Session, channel: str, result: SubscribeResult) 
             subscribe=SubscribePush(result.recoverable, result.epoch, offset, result.positioned, result.data),
         )
     )
+    via = channel if session.subscriptions[channel].by_pattern else ""
+    encoding = session.encoding.variant(Form.PLAIN, via)
     for entry in result.publications:
         publication = entry.publication if isinstance(entry, Shown) else entry
-        session.connection.write_large(session.encoding.publication(publication, result.epoch))
+        session.connection.write_large(encoding.publication(publication, result.epoch))
 
 
 class Run(Struct, frozen=True, tag="run"):
@@ -178,7 +187,7 @@ class ChannelsLike(Struct, frozen=True, tag="channels"):
 
 
 class Connected(Struct, omit_defaults=True):
-    """One connection of a user, for operators. `connected_for` is in seconds."""
+    """One connection of a user, for operators. `expires_at` is wall time in seconds, 0 for never."""
 
     client: str
     user: str
@@ -243,6 +252,8 @@ class NodeInfo(Struct):
 Told = End | Leave | Renew | Join | Run
 Asked = PresentOn | ChannelsLike | ConnectionsOf | Describe
 
+T = TypeVar("T")
+
 _decode = msgspec.json.Decoder(Told | Asked).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -275,19 +286,19 @@ class Control:
         return True
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        """By client id. Raises Unavailable when a worker does not answer."""
+        """By client id. Raises Unavailable when the others cannot be asked."""
         question = PresentOn(channel)
         found = dict(question.answer(self._node))
-        for answer in await self._bus.ask(_encode(question)):
-            found.update(msgspec.json.decode(answer, type=dict[str, ClientInfo]))
+        for answer in await self._ask(question, dict[str, ClientInfo]):
+            found.update(answer)
         return found
 
     async def channels(self, pattern: str) -> dict[str, int]:
         """Subscribers by channel. Raises Unavailable."""
         question = ChannelsLike(pattern)
         found = question.answer(self._node)
-        for answer in await self._bus.ask(_encode(question)):
-            for channel, number in msgspec.json.decode(answer, type=dict[str, int]).items():
+        for answer in await self._ask(question, dict[str, int]):
+            for channel, number in answer.items():
                 found[channel] = found.get(channel, 0) + number
         return found
 
@@ -295,14 +306,21 @@ class Control:
         """Raises Unavailable."""
         question = ConnectionsOf(user)
         found = question.answer(self._node)
-        for answer in await self._bus.ask(_encode(question)):
-            found += msgspec.json.decode(answer, type=list[Connected])
+        for answer in await self._ask(question, list[Connected]):
+            found += answer
         return found
 
     async def info(self) -> list[NodeInfo]:
         """All workers, this one first. Raises Unavailable."""
-        answers = await self._bus.ask(_encode(Describe()))
-        return [self._describe(), *(msgspec.json.decode(answer, type=NodeInfo) for answer in answers)]
+        return [self._describe(), *await self._ask(Describe(), NodeInfo)]
+
+    async def _ask(self, question: Asked, answer: type[T]) -> list[T]:
+        """The answers of all others. Raises Unavailable."""
+        answers = await self._bus.ask(_encode(question))
+        try:
+            return [msgspec.json.decode(body, type=answer) for body in answers]
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise Unavailable("a worker of another version has answered otherwise") from error
 
     async def _take(self, body: bytes) -> bytes:
         """A message of another worker; the answer is empty where none is wanted. Raises Rejected."""

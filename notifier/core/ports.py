@@ -142,7 +142,8 @@ class Bus(Protocol):
         ...
 
     async def ask(self, question: bytes) -> list[bytes]:
-        """The answers of all others. Raises Unavailable when one of them does not answer in time."""
+        """The answers of all others, but for who does not answer in time: it is taken for gone, until it is heard of
+        again. Raises Unavailable when nobody can be asked."""
         ...
 
 

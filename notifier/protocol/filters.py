@@ -33,14 +33,14 @@ class FilterNode(Struct, frozen=True, omit_defaults=True):
 
 
 class TagFilter:
-    """A compiled tree. Two of the same tree are equal."""
+    """A compiled tree. Two that decide by the same are equal."""
 
     __slots__ = ("_canonical", "_test")
 
     def __init__(self, node: FilterNode) -> None:
         """Raises ValueError, naming the node, when the tree cannot be used."""
         self._test = _Compiler().compile(node, "", 1)
-        self._canonical = msgspec.json.encode(node)
+        self._canonical = msgspec.json.encode(_plain(node))
 
     def accepts(self, tags: Tags | None) -> bool:
         return self._test(tags or _NO_TAGS)
@@ -63,7 +63,8 @@ class _Compiler:
         if self._nodes > MAX_NODES:
             raise ValueError(f"more than {MAX_NODES} nodes")
         if depth > MAX_DEPTH:
-            raise ValueError(f"{path}nodes: deeper than {MAX_DEPTH}")
+            raise ValueError(f"{path.removesuffix('.')}: deeper than {MAX_DEPTH}")
+        self._check_texts(node, path)
         if not node.op:
             return self._leaf(node, path)
         if node.op not in ("and", "or", "not"):
@@ -78,12 +79,19 @@ class _Compiler:
         [negated] = tests
         return lambda tags: not negated(tags)
 
-    def _leaf(self, node: FilterNode, path: str) -> Test:
+    def _check_texts(self, node: FilterNode, path: str) -> None:
         self._values += len(node.vals)
         if self._values > MAX_VALUES:
             raise ValueError(f"{path}vals: more than {MAX_VALUES} values")
-        if any(len(text.encode()) > MAX_BYTES for text in (node.key, node.val, *node.vals)):
-            raise ValueError(f"{path}: a text of more than {MAX_BYTES} bytes")
+        texts = {"key": node.key, "val": node.val, **{f"vals[{n}]": each for n, each in enumerate(node.vals)}}
+        for name, text in texts.items():
+            if len(text.encode()) > MAX_BYTES:
+                raise ValueError(f"{path}{name}: more than {MAX_BYTES} bytes")
+
+    def _leaf(self, node: FilterNode, path: str) -> Test:
+        # Nobody would count them, nor how deep they go.
+        if node.nodes:
+            raise ValueError(f"{path}nodes: a comparison has none")
         if not node.key:
             raise ValueError(f"{path}key: is required")
         if node.cmp in _COMPARED:
@@ -92,6 +100,15 @@ class _Compiler:
         if test is None:
             raise ValueError(f"{path}cmp: unknown comparison {node.cmp[:40]!r}")
         return test
+
+
+def _plain(node: FilterNode) -> FilterNode:
+    """Only what decides, of a tree that compiles: equal trees of these are equal filters."""
+    if node.op:
+        return FilterNode(op=node.op, nodes=[_plain(each) for each in node.nodes])
+    if node.cmp in ("in", "nin"):
+        return FilterNode(key=node.key, cmp=node.cmp, vals=sorted(set(node.vals)))
+    return FilterNode(key=node.key, cmp=node.cmp, val="" if node.cmp in ("ex", "nex") else node.val)
 
 
 def _text_test(node: FilterNode) -> Test | None:
@@ -103,9 +120,9 @@ def _text_test(node: FilterNode) -> Test | None:
         "nin": lambda tags: tags.get(key, "") not in vals,
         "ex": lambda tags: key in tags,
         "nex": lambda tags: key not in tags,
-        "sw": lambda tags: tags.get(key, "").startswith(val),
-        "ew": lambda tags: tags.get(key, "").endswith(val),
-        "ct": lambda tags: val in tags.get(key, ""),
+        "sw": lambda tags: key in tags and tags[key].startswith(val),
+        "ew": lambda tags: key in tags and tags[key].endswith(val),
+        "ct": lambda tags: key in tags and val in tags[key],
     }
     return tests.get(node.cmp)
 

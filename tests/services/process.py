@@ -39,6 +39,11 @@ class Process:
         return self._child.pid
 
     @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._child.poll()
+
+    @property
     def alive(self) -> bool:
         return self._child.poll() is None
 

@@ -526,6 +526,14 @@ async def test_send_has_nobody_to_take_it(node: Node) -> None:
     assert client.closed_with == 3508
 
 
+async def test_send_is_never_answered_not_even_when_it_fails(clock: ManualClock, ticks: Ticks) -> None:
+    node = make_node(RULES, clock=clock, ticks=ticks, clients=Clients(send_queue="to-nobody"))
+    client = await connected(node)
+    assert await client.send({"send": {"data": 1}}) == []
+    assert node.stats.errors[100] == 1
+    assert "rpc" in (await client.send({"id": 2, "rpc": {"method": "notifier.time"}}))[0]
+
+
 # --- leaving --------------------------------------------------------------------------------------------------------
 
 
