@@ -7,6 +7,7 @@ Who may publish to that exchange is RabbitMQ's to say. All workers take requests
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import msgspec
 from aio_pika import DeliveryMode, ExchangeType, Message
@@ -42,7 +43,7 @@ class AmqpApi:
         queue = await channel.declare_queue(self._name, durable=True, passive=not self._declare)
         if self._declare:
             await queue.bind(exchange, "#")
-        await queue.consume(lambda message: self._take(channel, message))
+        await queue.consume(partial(self._take, channel))
         await channel.closed()
 
     async def _take(self, channel: AbstractChannel, message: AbstractIncomingMessage) -> None:

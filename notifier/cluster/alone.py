@@ -18,6 +18,9 @@ class NoBus:
     async def tell(self, message: bytes) -> None:
         pass
 
+    def say(self, message: bytes) -> None:
+        pass
+
     async def ask(self, question: bytes) -> list[bytes]:  # noqa: ARG002
         return []
 

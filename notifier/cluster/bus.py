@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 HELLO_EVERY_S, FORGOTTEN_AFTER_S = 2.0, 7.0
 ANSWER_WITHIN_S = 1.0
 MESSAGE_TTL_S = 10
-MAX_AT_ONCE, MAX_OTHERS = 1000, 1000
+MAX_AT_ONCE, MAX_OTHERS, MAX_UNSAID = 1000, 1000, 1000
 HELLO, BYE, TELL, ASK, ANSWER = _KINDS = "hello", "bye", "tell", "ask", "answer"
 
 
@@ -44,11 +44,13 @@ class RabbitMQBus:
         self._seen: dict[str, float] = {}
         self._questions: dict[str, tuple[set[str], list[bytes], asyncio.Event]] = {}
         self._handling: set[asyncio.Task[None]] = set()
+        self._unsaid: asyncio.Queue[bytes] = asyncio.Queue(MAX_UNSAID)
 
     async def run(self, connection: AbstractConnection) -> None:
         """Take part for as long as the connection lasts."""
         channel = connection.channel()
         await channel.initialize()
+        saying = asyncio.create_task(self._say_what_is_unsaid())
         try:
             await self._join(channel)
             await self._say_hello(channel)
@@ -57,6 +59,8 @@ class RabbitMQBus:
         finally:
             self._exchange = None
             self._seen.clear()
+            saying.cancel()
+            await asyncio.gather(saying, return_exceptions=True)
 
     async def leave(self) -> None:
         """Tell the others not to wait for this one."""
@@ -73,6 +77,14 @@ class RabbitMQBus:
 
     async def tell(self, message: bytes) -> None:
         await self._publish(TELL, message)
+
+    def say(self, message: bytes) -> None:
+        if not self._seen:
+            return
+        try:
+            self._unsaid.put_nowait(message)
+        except asyncio.QueueFull:
+            self._stats.rejected["too_many_control"] += 1
 
     async def ask(self, question: bytes) -> list[bytes]:
         """A worker that does not answer within a second is taken for gone, until it says hello again."""
@@ -109,6 +121,12 @@ class RabbitMQBus:
             await self._publish(HELLO)
             await asyncio.wait({lost}, timeout=HELLO_EVERY_S)
             self._seen = {node: self._seen[node] for node in self.others}
+
+    async def _say_what_is_unsaid(self) -> None:
+        while True:
+            message = await self._unsaid.get()
+            with contextlib.suppress(Unavailable):
+                await self._publish(TELL, message)
 
     async def _publish(self, kind: str, body: bytes = b"", ref: str = "", to: str = "") -> None:
         exchange = self._direct if to else self._exchange

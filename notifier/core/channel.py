@@ -2,6 +2,8 @@
 
 Names are words separated by dots. Patterns are RabbitMQ's topic patterns, so that they read as bindings do: `*` stands
 for exactly one word, `#` for any number of words (https://www.rabbitmq.com/tutorials/amqp-concepts, topic exchange).
+One thing is more: a name may begin with a namespace and a colon, as in `chat:room.7`, and what stands after it is a
+topic pattern of its own, so that `chat:#` is all of a namespace.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import re
 RESERVED = "$notifier."
 MAX_BYTES = 255  # a routing key's limit in AMQP 0.9.1
 
+# The first word with its colon; in a pattern it is literal.
+_NAMESPACE = re.compile(r"[^.:*#]+:")
 # Printable ASCII without the space, which separates names in the header `channels`.
 _NAME = re.compile(r"[!-~]{1,255}", re.ASCII)
-_WILDCARD = re.compile(r"(?:^|\.)[*#](?:\.|$)")
+_WILDCARD = re.compile(r"(?:^[^.:*#]+:|^|\.)[*#](?:\.|$)")
 
 
 def problem_with(name: str) -> str:
@@ -34,27 +38,33 @@ def problem_with(name: str) -> str:
 class Pattern:
     """A topic pattern, split once."""
 
-    __slots__ = ("_exact", "_words", "text")
+    __slots__ = ("_exact", "_namespace", "_words", "text")
 
     def __init__(self, text: str) -> None:
         """Raises ValueError when `text` could match nothing that is a channel's name."""
         if _NAME.fullmatch(text) is None:
             raise ValueError(f"{text!r} is not a pattern: words of printable ASCII separated by dots")
         self.text = text
-        self._words = text.split(".")
+        namespace = _NAMESPACE.match(text)
+        self._namespace = namespace[0] if namespace else ""
+        self._words = text.removeprefix(self._namespace).split(".")
         self._exact = "*" not in self._words and "#" not in self._words
 
     def matches(self, name: str) -> bool:
         if self._exact:
             return name == self.text
-        return _words_match(self._words, name.split("."))
+        if not name.startswith(self._namespace):
+            return False
+        return _words_match(self._words, name[len(self._namespace) :].split("."))
 
     def covers(self, other: str) -> bool:
         """Whether this pattern matches every channel that another pattern does: `*` there must stand where `*` or `#`
         stands here, and `#` where `#` does."""
         if self._exact:
             return other == self.text
-        return _words_match(self._words, other.split("."), of_pattern=True)
+        if not other.startswith(self._namespace):
+            return False
+        return _words_match(self._words, other[len(self._namespace) :].split("."), of_pattern=True)
 
 
 def is_pattern(name: str) -> bool:

@@ -25,8 +25,10 @@ from notifier.protocol.codes import CommandFailed, Disconnect, Unsubscribe
 from notifier.protocol.messages import (
     ClientInfo,
     Form,
+    Presence,
     Push,
     RefreshResult,
+    Reply,
     Shown,
     SubscribePush,
     SubscribeRequest,
@@ -151,6 +153,26 @@ def _push_subscription(session: Session, channel: str, result: SubscribeResult) 
         session.connection.write_large(encoding.publication(publication, result.epoch))
 
 
+class Coming(Struct, frozen=True, omit_defaults=True):
+    """Somebody came to a channel or left it."""
+
+    channel: str
+    info: ClientInfo
+    left: bool = False
+
+
+class Announce(Struct, frozen=True, tag="announce"):
+    """Tell those on the channels who want to know it."""
+
+    comings: list[Coming]
+
+    def obey(self, node: Node) -> None:
+        for coming in self.comings:
+            told = Presence(coming.info)
+            push = Push(channel=coming.channel, leave=told) if coming.left else Push(channel=coming.channel, join=told)
+            node.hub.announce(coming.channel, Reply(push=push))
+
+
 class Run(Struct, frozen=True, tag="run"):
     """Commands for a connection of one worker, that came to another one."""
 
@@ -249,7 +271,7 @@ class NodeInfo(Struct):
     process: Process
 
 
-Told = End | Leave | Renew | Join | Run
+Told = End | Leave | Renew | Join | Announce | Run
 Asked = PresentOn | ChannelsLike | ConnectionsOf | Describe
 
 T = TypeVar("T")
@@ -265,12 +287,26 @@ class Control:
         self._node = node
         self._bus = bus
         self._describe = describe
+        self._comings: list[Coming] = []
         bus.on_message = self._take
 
     async def tell(self, message: Told) -> None:
         """Do it here and everywhere else. Raises Unavailable, and CommandFailed when it could not be done here."""
         await self._bus.tell(_encode(message))
         await self._obey(message)
+
+    def announce(self, channel: str, info: ClientInfo, *, left: bool) -> None:
+        """Somebody came or left. Here it is told at once, elsewhere soon, as far as the others can be reached."""
+        coming = Coming(channel, info, left)
+        Announce([coming]).obey(self._node)
+        if not self._comings:
+            self._node.defer(self._say_comings)
+        self._comings.append(coming)
+
+    def _say_comings(self) -> None:
+        """All of one tick, in one message."""
+        comings, self._comings = self._comings, []
+        self._bus.say(_encode(Announce(comings)))
 
     async def run(self, node_id: str, session: str, data: bytes) -> bool:
         """Commands of an emulated connection (protocol.md section 1.6). False when there is no such node."""

@@ -105,6 +105,7 @@ class Node:
         self.verifier = verifier
         self.clock = clock
         self.new_id = new_id
+        self.defer = defer
         self.draining = False
         self.sessions: dict[str, Session] = {}
         self._by_user: dict[str, set[Session]] = {}

@@ -141,6 +141,10 @@ class Bus(Protocol):
         """To all others. Raises Unavailable."""
         ...
 
+    def say(self, message: bytes) -> None:
+        """To all others, soon and in order; what cannot be said is dropped."""
+        ...
+
     async def ask(self, question: bytes) -> list[bytes]:
         """The answers of all others, but for who does not answer in time: it is taken for gone, until it is heard of
         again. Raises Unavailable when nobody can be asked."""

@@ -26,7 +26,7 @@ from notifier.protocol.codes import (
     Unsubscribe,
 )
 from notifier.protocol.encoding import ClientEncoding
-from notifier.protocol.messages import EMPTY, ClientInfo, Presence, Push, Reply
+from notifier.protocol.messages import EMPTY, ClientInfo, Push, Reply
 
 NEVER = math.inf
 
@@ -205,8 +205,7 @@ class Session:
         if subscription.is_present:
             self.node.presence.add(name, self.info_on(subscription))
         if subscription.tells:
-            join = Push(channel=name, join=Presence(self.info_on(subscription)))
-            self.node.hub.announce(name, Reply(push=join))
+            self.node.control.announce(name, self.info_on(subscription), left=False)
 
     def exit(self, subscription: Subscription) -> None:
         """They do not any more."""
@@ -214,8 +213,7 @@ class Session:
         if subscription.is_present:
             self.node.presence.remove(name, self.client_id)
         if subscription.tells:
-            leave = Push(channel=name, leave=Presence(self.info_on(subscription)))
-            self.node.hub.announce(name, Reply(push=leave))
+            self.node.control.announce(name, self.info_on(subscription), left=True)
 
     def unsubscribe(self, name: str, why: Unsubscribe) -> None:
         """End a subscription from the server's side."""

@@ -68,10 +68,13 @@ def test_a_patch_of_texts_is_a_text(source: str, target: str) -> None:
     assert applied(source.encode(), patch) == target.encode()
 
 
-def test_a_character_that_changes_in_its_last_byte_alone_is_never_cut() -> None:
-    source, target = "é" * 40, "é" * 20 + "ê" + "é" * 19
-    patch = make_patch(source.encode(), target.encode(), as_text=True)
-    assert "ê" in patch.decode()
+@pytest.mark.parametrize("changed", ["ê", "©"])
+def test_a_character_of_which_one_byte_changes_is_never_cut(changed: str) -> None:
+    """`ê` begins with the byte that `é` begins with, `©` ends with the one it ends with."""
+    source, target = ("é" * 40).encode(), ("é" * 20 + changed + "é" * 19).encode()
+    patch = make_patch(source, target, as_text=True)
+    assert changed in patch.decode()
+    assert applied(source, patch) == target
     assert len(patch) < 30
 
 
@@ -145,6 +148,13 @@ def test_what_repeats_itself_takes_no_longer_for_it(source: bytes, target: bytes
     patch = make_patch(source, target)
     assert time.process_time() - begun < 2
     assert applied(source, patch) == target
+
+
+def test_the_search_for_blocks_that_moved_ends() -> None:
+    source, target = document(1234), random.Random(3).randbytes(2**24)
+    begun = time.process_time()
+    assert len(make_patch(source, target)) > len(target)
+    assert time.process_time() - begun < 2
 
 
 def test_what_nothing_was_found_in_is_still_right() -> None:
