@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = _command(commands, "check", _check, "check a configuration and say what it means")
     _config_options(check)
+    check.add_argument("--asyncapi", action="store_true", help="print it as an AsyncAPI document instead")
 
     token = _command(commands, "token", _token, "make a connection token, signed with the configuration's first key")
     _config_options(token)
@@ -186,6 +187,11 @@ def _check(options: argparse.Namespace) -> int:
 
     config = _load(options)
     rules = Rules(config.channels)
+    if options.asyncapi:
+        from notifier.api.asyncapi import document  # noqa: PLC0415
+
+        print(json.dumps(document(config, f"{config.server.host}:{config.server.port}"), indent=2))
+        return DONE
     print(
         f"ok: {len(rules)} channel rules, log {config.log.kind}, listening on {config.server.host}:{config.server.port}"
     )

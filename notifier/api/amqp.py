@@ -60,6 +60,9 @@ class AmqpApi:
             await message.ack()
         except (*LOST, AMQPException):
             pass  # another worker gets the request; an `idempotency_key` makes that harmless
+        except Exception:  # what does not fit into properties; the next request may
+            _logger.exception("an answer over AMQP could not be sent")
+            await message.reject(requeue=False)
 
     async def _answer(self, message: AbstractIncomingMessage) -> bytes:
         name = message.type or message.routing_key or ""

@@ -16,7 +16,7 @@ from notifier.api import requests as api
 from notifier.core import channel as channels
 from notifier.core import target
 from notifier.core.commands import read_history
-from notifier.core.control import End, Join, Leave, Renew, Whom
+from notifier.core.control import Connected, End, Join, Leave, Renew, Whom
 from notifier.core.node import Appended, Node
 from notifier.core.orders import Order, Revocation
 from notifier.core.record import Draft
@@ -149,7 +149,8 @@ async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
 
 
 async def connections(node: Node, request: api.ConnectionsRequest) -> api.ConnectionsResult:
-    return api.ConnectionsResult(await node.control.connections(request.user))
+    found = await node.control.connections(request.user)
+    return api.ConnectionsResult({connected.client: _connection(connected) for connected in found})
 
 
 async def revoke(node: Node, request: api.RevokeRequest) -> api.EmptyResult:
@@ -264,6 +265,13 @@ def _decode(kind: type[Struct], body: bytes) -> Any:
 
 def _whom(request: Any) -> Whom:
     return Whom(user=request.user, client=request.client, session=request.session)
+
+
+def _connection(connected: Connected) -> api.Connection:
+    state = api.ConnectionState({channel: api.EmptyResult() for channel in connected.channels})
+    return api.Connection(
+        connected.user, connected.node, connected.transport, connected.protocol, state, connected.expires_at
+    )
 
 
 def _rule(node: Node, channel: str) -> Rule:

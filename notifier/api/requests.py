@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Raw, Struct
 
 from notifier.core.channel import MAX_BYTES as MAX_CHANNEL_BYTES
-from notifier.core.control import Connected, NodeInfo
+from notifier.core.control import NodeInfo
 from notifier.protocol.codes import FORCE_DISCONNECT, Error
 from notifier.protocol.messages import EMPTY, ClientInfo, Position
 from notifier.protocol.messages import HistoryRequest as ClientHistoryRequest
@@ -268,10 +268,27 @@ class InfoResult(Struct):
     nodes: list[NodeInfo]
 
 
-class ConnectionsResult(Struct):
-    """Newest knowledge of all workers."""
+class ConnectionState(Struct):
+    """What a connection is subscribed to, by channel; nothing more is told of a subscription."""
 
-    connections: list[Connected]
+    channels: dict[str, EmptyResult]
+
+
+class Connection(Struct, omit_defaults=True):
+    """One connection. `expires_at` is wall time in seconds; absent for never."""
+
+    user: str
+    node: str
+    transport: str
+    protocol: str
+    state: ConnectionState
+    expires_at: float = 0.0
+
+
+class ConnectionsResult(Struct):
+    """By client id."""
+
+    connections: dict[str, Connection]
 
 
 class RpcResult(Struct):

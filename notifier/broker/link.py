@@ -20,6 +20,7 @@ from aio_pika.exceptions import (
     ProbableAuthenticationError,
 )
 
+from notifier.broker import decoding
 from notifier.config import RabbitMQ
 from notifier.core.stats import Stats
 from notifier.errors import WorkRefused
@@ -48,6 +49,7 @@ class Link:
         self._stats = stats
         self._connection: AbstractConnection | None = None
         self.problem = "not connected yet"
+        decoding.be_tolerant()
 
     async def run(self, work: Callable[[AbstractConnection], Awaitable[None]]) -> None:
         """Never returns. `work` clears `problem` when all is well, and ends or raises when the connection is lost."""

@@ -215,6 +215,7 @@ class Connected(Struct, omit_defaults=True):
     user: str
     node: str
     transport: str
+    protocol: str
     channels: list[str]
     expires_at: float = 0.0
 
@@ -231,6 +232,7 @@ class ConnectionsOf(Struct, frozen=True, tag="connections"):
                 self.user,
                 node.node_id,
                 session.transport,
+                "protobuf" if session.encoding.codec.name == "protobuf" else "json",
                 sorted(session.subscriptions),
                 0.0 if session.identity.expires_at == NEVER else session.identity.expires_at,
             )

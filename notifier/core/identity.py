@@ -15,7 +15,8 @@ class SubscriptionGrant:
 
     `info` is JSON that others see beside the client on this channel, `data` JSON that it gets with the reply; both are
     empty for none. `expires_at` is wall time in seconds, infinity for never. `overrides` are options of the channel's
-    rule that are set otherwise for this subscription. `token_id` and `issued_at` are for revoking it.
+    rule that are set otherwise for this subscription. `token_id` and `issued_at` (0 when the token does not say when)
+    are for revoking it; what no token gave is younger than any revocation.
     """
 
     __slots__ = ("data", "expires_at", "info", "issued_at", "overrides", "token_id")
@@ -27,7 +28,7 @@ class SubscriptionGrant:
         data: bytes = b"",
         expires_at: float = NEVER,
         token_id: str = "",
-        issued_at: float = 0.0,
+        issued_at: float = NEVER,
         overrides: Mapping[str, bool] = _NOTHING,
     ) -> None:
         self.info = info

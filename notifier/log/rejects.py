@@ -24,6 +24,12 @@ _logger = logging.getLogger(__name__)
 MAX_PENDING = 10_000
 HOLDER_RETRY_S = 5.0
 MAX_DETAIL_CHARS = 300
+MAX_SHORT_BYTES = 255
+
+
+def _short(text: str | None) -> str | None:
+    """What was read as it could be may be longer than it was (`broker.decoding`)."""
+    return text.encode()[:MAX_SHORT_BYTES].decode(errors="ignore") if text else text
 
 
 class Rejects:
@@ -83,8 +89,8 @@ class Rejects:
                 "x-rejected-offset": offset,
                 "x-rejected-routing-key": amqp.key_of(message),
             },
-            message_id=properties.message_id,
-            content_type=properties.content_type,
+            message_id=_short(properties.message_id),
+            content_type=_short(properties.content_type),
             delivery_mode=DeliveryMode.PERSISTENT,
         )
         await channel.default_exchange.publish(copy, self._queue, mandatory=True, timeout=10)

@@ -37,7 +37,11 @@ from notifier.protocol.messages import (
 )
 
 _MAX_LENGTH_BYTES = 5
-_MAX_FILTER_DEPTH = 16
+_MAX_FILTER_DEPTH = 16  # only bounds the recursion: what is too deep for a filter is answered with 107, as in JSON
+_MAX_U32 = 0xFFFF_FFFF
+
+# Protobuf's runtime without C lets the second one through.
+_DECODE_ERRORS = (DecodeError, UnicodeDecodeError)
 
 _REQUESTS: dict[str, type[Struct]] = {
     "connect": ConnectRequest,
@@ -68,10 +72,11 @@ def commands(data: bytes) -> list[Command]:
     found = []
     at = 0
     while at < len(data):
-        length, at = _length(data, at)
+        # One frame may hold as many commands as bytes, and the loop waits: no calls for what is short.
+        length, at = (data[at], at + 1) if data[at] < 0x80 else _length(data, at)
         if at + length > len(data):
             raise bad_command("a command is longer than its frame")
-        found.append(_command(data[at : at + length]))
+        found.append(_command(data[at : at + length]) if length else Command())
         at += length
     return found
 
@@ -80,7 +85,7 @@ def emulation(data: bytes) -> tuple[str, str, bytes]:
     """Node, session and commands of a request to `/emulation`. Raises ValueError."""
     try:
         found = pb.EmulationRequest.FromString(data)
-    except DecodeError as error:
+    except _DECODE_ERRORS as error:
         raise ValueError("not an emulation request in Protobuf") from error
     return found.node, found.session, found.data
 
@@ -98,7 +103,7 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
 def _command(data: bytes) -> Command:
     try:
         message = pb.Command.FromString(data)
-    except DecodeError as error:
+    except _DECODE_ERRORS as error:
         raise bad_command("not a command in Protobuf") from error
     command = Command(id=message.id)
     for field, value in message.ListFields():
@@ -187,6 +192,8 @@ def _fill(message: Any, value: Struct) -> None:
                 _add(getattr(message, name).add(), each)
         elif isinstance(field, Raw):
             setattr(message, name, bytes(field))
+        elif name == "ttl":
+            message.ttl = min(field, _MAX_U32)  # of a token with its end in milliseconds, say
         elif field is not None:
             setattr(message, name, field)
 

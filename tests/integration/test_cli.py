@@ -75,6 +75,17 @@ def test_check_tells_the_mistakes_of_rules_too(tmp_path: Path) -> None:
     assert "channels[1].subscribe" in done.stderr
 
 
+def test_check_can_show_the_configuration_as_an_asyncapi_document(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('channels = [{ match = "news.*", subscribe = ["anyone"] }]')
+    done = run("check", "--asyncapi", "--config", str(path))
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    assert document["asyncapi"] == "3.0.0"
+    assert document["channels"]["rule0"]["title"] == "news.*"
+    assert document["servers"]["plainSse"]["host"] == "127.0.0.1:8000"
+
+
 def test_check_says_what_a_good_configuration_lacks(tmp_path: Path) -> None:
     path = tmp_path / "empty.toml"
     path.write_text("")

@@ -33,7 +33,7 @@ TRANSPORT = {"X-Centrifugo-Error-Mode": "transport"}
 OPERATIONS = ["/api", *(f"/api/{name}" for name in (*METHODS, BATCH))]
 
 load_all_checks()
-CONFORMS = CHECKS.get_by_names(
+CONFORMS: list[Any] = CHECKS.get_by_names(
     [
         "not_a_server_error",
         "status_code_conformance",
@@ -42,7 +42,7 @@ CONFORMS = CHECKS.get_by_names(
         "response_schema_conformance",
     ]
 )
-REFUSES = [*CONFORMS, *CHECKS.get_by_names(["negative_data_rejection"])]
+REFUSES: list[Any] = [*CONFORMS, *CHECKS.get_by_names(["negative_data_rejection"])]
 
 schema = schemathesis.openapi.from_dict(openapi.document())
 bounded = settings(
@@ -102,7 +102,7 @@ def http() -> Iterator[requests.Session]:
         yield session
 
 
-def cases(path: str, mode: GenerationMode) -> st.SearchStrategy[Case]:
+def cases(path: str, mode: GenerationMode) -> st.SearchStrategy[Case[Any]]:
     return schema[path]["POST"].as_strategy(generation_mode=mode)
 
 
@@ -117,7 +117,7 @@ def probable(body: Any) -> Any:
 def test_answers_to_requests_by_the_document_are_by_the_document(path: str, url: str, http: requests.Session) -> None:
     @bounded
     @given(case=cases(path, GenerationMode.POSITIVE), error_mode=st.sampled_from([{}, TRANSPORT]), data=st.booleans())
-    def check(case: Case, error_mode: dict[str, str], data: bool) -> None:
+    def check(case: Case[Any], error_mode: dict[str, str], data: bool) -> None:
         if data:
             case.body = probable(case.body)
         case.call_and_validate(base_url=url, session=http, headers=error_mode, checks=CONFORMS)
@@ -131,7 +131,7 @@ def test_other_requests_are_refused(path: str, url: str, http: requests.Session)
 
     @bounded
     @given(case=cases(path, GenerationMode.NEGATIVE))
-    def check(case: Case) -> None:
+    def check(case: Case[Any]) -> None:
         case.call_and_validate(base_url=url, session=http, headers=TRANSPORT, checks=REFUSES)
 
     check()

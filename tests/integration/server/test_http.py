@@ -259,9 +259,10 @@ async def test_the_routes_are_these_and_no_others(server: RunningServer) -> None
     assert application is not None
     paths = {resource.canonical for resource in application.router.resources()}
     assert paths == {
-        "/", "/api", "/api/{method}", "/connection/http_stream", "/connection/sse", "/connection/uni_http_stream",
-        "/connection/uni_sse", "/connection/uni_websocket", "/connection/websocket", "/emulation", "/livez", "/metrics",
-        "/readyz", "/sse", "/ws",
+        "/", "/api", "/api/{method}", "/api/asyncapi.json", "/api/openapi.json",
+        "/connection/http_stream", "/connection/sse", "/connection/uni_http_stream", "/connection/uni_sse",
+        "/connection/uni_websocket", "/connection/websocket", "/emulation",
+        "/livez", "/metrics", "/readyz", "/sse", "/ws",
     }  # fmt: skip
 
 

@@ -14,7 +14,9 @@ WORDS = st.lists(st.sampled_from(["a", "b", "user", "42"]), min_size=1, max_size
 PATTERNS = st.lists(st.sampled_from(["a", "b", "user", "*", "#"]), min_size=1, max_size=5)
 
 
-@pytest.mark.parametrize("name", ["news", "user.42", "a..b", "x:y", "$private", "a" * 255, "rate#1", "a*b", "#42", "chat:#42"])
+@pytest.mark.parametrize(
+    "name", ["news", "user.42", "a..b", "x:y", "$private", "a" * 255, "rate#1", "a*b", "#42", "chat:#42"]
+)
 def test_these_are_channels(name: str) -> None:
     assert problem_with(name) == ""
 
