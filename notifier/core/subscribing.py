@@ -19,6 +19,8 @@ from notifier.protocol.codes import bad_request
 from notifier.protocol.filters import TagFilter
 from notifier.protocol.messages import EMPTY, Form, Position, Publication, Shown, SubscribeRequest, SubscribeResult
 
+_LONGEST_TTL_S = 2**31 - 1  # what every SDK can hold, and set a timer for
+
 
 class Judged(NamedTuple):
     """A subscription that may begin: its target, what was asked, what may be recovered, and who allowed it."""
@@ -76,7 +78,7 @@ def time_left(session: Session, expires_at: float) -> tuple[bool, int]:
     """Whether something expires, and in how many seconds; at least one, since zero would not be written."""
     if expires_at == NEVER:
         return False, 0
-    return True, max(1, int(expires_at - session.node.clock.time()))
+    return True, min(max(1, int(expires_at - session.node.clock.time())), _LONGEST_TTL_S)
 
 
 def _asks_to_recover(target: Target, request: SubscribeRequest) -> bool:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from aio_pika import DeliveryMode, Message
 from aiormq.abc import DeliveredMessage
 
 from notifier.core.record import NEVER, Draft, Record
 from notifier.errors import Rejected
+from notifier.protocol.codec_json import DECODE_ERRORS, compact
+from notifier.protocol.messages import ClientInfo
 
 CHANNELS, TAG = "channels", "tag-"
 INFO, REF, SKIP_HISTORY = "notifier-info", "notifier-ref", "notifier-skip-history"
 VERSION, VERSION_EPOCH = "notifier-version", "notifier-version-epoch"
 _PLACE = "x-stream-offset"
+_decode_info = msgspec.json.Decoder(ClientInfo).decode
 
 
 def place_of(message: DeliveredMessage) -> int:
@@ -85,7 +89,7 @@ def _take_headers(record: Record, headers: dict[str, Any]) -> None:
     if REF in headers and headers[REF] == record.message_id:
         record.message_id = ""  # nobody asked for this id: a worker's own append without an idempotency key
     record.channels = _text(headers, CHANNELS)
-    record.info = _text(headers, INFO)
+    record.info = _info(headers) if INFO in headers else ""
     record.traceparent = _text(headers, "traceparent")
     record.skip_history = SKIP_HISTORY in headers
     if VERSION in headers:
@@ -101,6 +105,16 @@ def _text(headers: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise Rejected("bad_header", f"the header {name} is not a text")
     return value
+
+
+def _info(headers: dict[str, Any]) -> str:
+    """Who a client's publication is from, as a worker wrote it, or somebody in its name."""
+    try:
+        text = compact(_text(headers, INFO).encode())
+        _decode_info(text)
+    except (ValueError, *DECODE_ERRORS) as error:
+        raise Rejected("bad_header", f"the header {INFO} is not what a worker writes") from error
+    return text.decode()
 
 
 def _number(headers: dict[str, Any], name: str) -> int:

@@ -70,7 +70,7 @@ def test_any_headers_are_a_record_or_rejected(headers: dict[str, Any], expiratio
 
 
 def test_what_a_worker_appends_comes_back_as_it_was() -> None:
-    draft = Draft(["a", "b", "c"], b"1", message_id="key", tags={"lang": "en"}, info='{"user":"u"}', skip_history=True)
+    draft = Draft(["a", "b", "c"], b"1", message_id="key", tags={"lang": "en"}, info='{"user":"u","client":"c"}', skip_history=True)
     message = amqp.to_message(draft, "node-1")
     sent = message.properties
     again = delivered(message.body, "a", headers=dict(sent.headers or {}), message_id=sent.message_id)
@@ -85,3 +85,15 @@ def test_an_append_without_a_key_has_no_message_id_for_the_repeat_window() -> No
     message = amqp.to_message(Draft(["a"], b"1"), "node-1")
     again = delivered(headers=dict(message.properties.headers or {}), message_id=message.message_id)
     assert amqp.to_record(again, 6).message_id == ""
+
+
+@pytest.mark.parametrize("info", ["x", "{}", '{"user":"u"}', '{"user":5,"client":"c"}', "[" * 500, 5])
+def test_info_that_no_worker_wrote_is_rejected(info: Any) -> None:
+    with pytest.raises(Rejected) as caught:
+        amqp.to_record(delivered(headers={amqp.INFO: info, "x-stream-offset": 1}), 1)
+    assert caught.value.reason == "bad_header"
+
+
+def test_info_is_made_one_line() -> None:
+    record = amqp.to_record(delivered(headers={amqp.INFO: '{"user":"u",\n"client":"c"}', "x-stream-offset": 1}), 1)
+    assert record.info == '{"user":"u", "client":"c"}'
