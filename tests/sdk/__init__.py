@@ -2,5 +2,8 @@
 
 import pytest
 
-for module in ("publications", "access", "recovery", "steps"):
+for module in (
+    *("publications", "access", "recovery", "steps"),
+    *("conversation", "company", "given", "forms", "positions", "remote"),
+):
     pytest.register_assert_rewrite(f"{__name__}.{module}")

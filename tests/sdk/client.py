@@ -163,6 +163,11 @@ class Client(ABC):
         return [event.data for event in self.all("publication", channel)]
 
     @property
+    def told_id(self) -> str:
+        """The id that the server gave the client when it last connected."""
+        return self.all("connected")[-1].client
+
+    @property
     def state(self) -> str:
         """`connecting`, `connected` or `disconnected`."""
         states = [event.name for event in self.events if event.name in {"connecting", "connected", "disconnected"}]

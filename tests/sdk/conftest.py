@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -11,10 +12,12 @@ import pytest
 
 from tests.sdk import javascript
 from tests.sdk.client import Client, TokenSource, Way
-from tests.sdk.javascript import WEBSOCKET, JavaScriptClient
+from tests.sdk.cluster import Cluster, cluster
+from tests.sdk.javascript import WEBSOCKET, JavaScriptClient, JavaScriptHost
 from tests.sdk.python import PythonClient
 from tests.servers import NewServer, ServerProcess, lacking, servers
 from tests.services.deadline import eventually
+from tests.services.rabbitmq import RabbitMQ
 
 C = TypeVar("C", bound=Client)
 NewClient = Callable[..., Awaitable[Client]]
@@ -43,11 +46,36 @@ async def server(new_server: NewServer) -> ServerProcess:
     return await new_server()
 
 
+@pytest.fixture(scope="session")
+def nodes(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster of the whole session. Leave it running; use channels and users of your own."""
+    made = cluster(rabbitmq.url, tmp_path_factory.mktemp("cluster"))
+    try:
+        asyncio.run(made.start())
+        yield made
+    finally:
+        made.kill()
+
+
 @pytest.fixture
-async def new_javascript() -> AsyncIterator[NewJavaScript]:
-    """Makes clients with the JavaScript library; `connected=False` leaves one alone."""
+def name() -> str:
+    """A word for channels and users that no other test has."""
+    return secrets.token_hex(4)
+
+
+@pytest.fixture(scope="session")
+def javascript_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JavaScriptHost]:
+    """Where clients with the JavaScript library live."""
     if problem := javascript.missing():
         lacking(problem)
+    host = JavaScriptHost(tmp_path_factory.mktemp("node"))
+    yield host
+    host.close()
+
+
+@pytest.fixture
+async def new_javascript(javascript_host: JavaScriptHost) -> AsyncIterator[NewJavaScript]:
+    """Makes clients with the JavaScript library; `connected=False` leaves one alone."""
     made: list[JavaScriptClient] = []
 
     async def make(
@@ -61,7 +89,7 @@ async def new_javascript() -> AsyncIterator[NewJavaScript]:
     ) -> JavaScriptClient:
         url = server.ws_url if way.transport == "websocket" else f"{server.url}/connection/{way.transport}"
         upward = emulation or f"{server.url}/emulation"
-        client = JavaScriptClient(url, token, tokens, way=way, emulation=upward)
+        client = JavaScriptClient(javascript_host, url, token, tokens, way=way, emulation=upward)
         made.append(client)
         await client.open()
         return await _connected(client) if connected else client

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,13 @@ from tests.services.deadline import SECOND
 FOLDER = Path(__file__).parent
 PACKAGES = ("centrifuge", "ws", "eventsource")
 WEBSOCKET = Way()
+WAYS = [
+    WEBSOCKET,
+    Way(transport="http_stream"),
+    Way(transport="sse"),
+    Way(transport="websocket", protobuf=True),
+    Way(transport="http_stream", protobuf=True),
+]
 MAX_LINE = 2**26
 
 
@@ -27,31 +35,59 @@ def missing() -> str:
     return f"{', '.join(absent)}: not installed; `make test` runs `npm ci` in tests/sdk" if absent else ""
 
 
+class JavaScriptHost:
+    """The Node process that all clients live in. Begins with the first one, and again when it has died."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "clients"
+        self._node: subprocess.Popen[bytes] | None = None
+
+    def path(self) -> Path:
+        """The socket to connect to."""
+        if self._node is None or self._node.poll() is not None:
+            self._path.unlink(missing_ok=True)
+            argv = ["node", "client.mjs", str(self._path)]
+            self._node = subprocess.Popen(argv, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert self._node.stdout is not None
+            assert self._node.stdout.readline() == b"ready\n"
+        return self._path
+
+    def close(self) -> None:
+        if self._node is None:
+            return
+        try:
+            self._node.communicate(timeout=5 * SECOND)  # it ends with its standard input
+        except subprocess.TimeoutExpired:
+            self._node.kill()
+            self._node.communicate()
+
+
 class JavaScriptClient(Client):
     """`open` it first. `emulation` is where commands go when the transport goes one way only."""
 
     def __init__(
-        self, url: str, token: str = "", tokens: TokenSource | None = None, *, way: Way = WEBSOCKET, emulation: str = ""
+        self,
+        host: JavaScriptHost,
+        url: str,
+        token: str = "",
+        tokens: TokenSource | None = None,
+        *,
+        way: Way = WEBSOCKET,
+        emulation: str = "",
     ) -> None:
         super().__init__(url, token, tokens)
         self.way = way
         self._emulation = emulation
         self._states: dict[str, StateSource] = {}
-        self._node: asyncio.subprocess.Process | None = None
+        self._host = host
+        self._writer: asyncio.StreamWriter | None = None
         self._reader: asyncio.Task[None] | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._last_id = 0
 
     async def open(self) -> Self:
-        self._node = await asyncio.create_subprocess_exec(
-            "node",
-            "client.mjs",
-            cwd=FOLDER,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=MAX_LINE,
-        )
-        self._reader = asyncio.create_task(self._read())
+        reader, self._writer = await asyncio.open_unix_connection(self._host.path(), limit=MAX_LINE)
+        self._reader = asyncio.create_task(self._read(reader))
         way = {"transport": self.way.transport, "protobuf": self.way.protobuf, "emulation": self._emulation}
         await self._say("open", url=self.url, token=self.token, asks=self._tokens is not None, **way)
         return self
@@ -116,20 +152,15 @@ class JavaScriptClient(Client):
         await self._say("listen", url=url, token=token, names=list(names))
 
     async def close(self) -> None:
-        if self._node is None:
+        if self._writer is None or self._reader is None:
             return
-        if self._node.stdin:
-            self._node.stdin.close()
-        try:
+        with contextlib.suppress(OSError):  # when the process has died
+            self._writer.write_eof()
             async with asyncio.timeout(5 * SECOND):
-                await self._node.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._node.kill()
-            await self._node.wait()
-        if self._reader:
-            await self._reader
-        self._node = None
+                await self._reader
+            self._writer.close()
+            await self._writer.wait_closed()
+        self._writer = None
 
     async def _say(self, word: str, **more: Any) -> Any:
         self._last_id += 1
@@ -139,18 +170,15 @@ class JavaScriptClient(Client):
             return await answer
 
     def _write(self, message: dict[str, Any]) -> None:
-        assert self._node is not None
-        assert self._node.stdin is not None
-        self._node.stdin.write(json.dumps(message).encode() + b"\n")
+        assert self._writer is not None
+        self._writer.write(json.dumps(message).encode() + b"\n")
 
-    async def _read(self) -> None:
-        assert self._node is not None
-        assert self._node.stdout is not None
-        while line := await self._node.stdout.readline():
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
             self._take(json.loads(line))
         for call in self._calls.values():
             if not call.done():
-                call.set_exception(ConnectionError("the Node process has ended"))
+                call.set_exception(ConnectionError("the client has ended"))
                 call.exception()  # nobody may wait for it any more
 
     def _take(self, message: dict[str, Any]) -> None:

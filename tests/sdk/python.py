@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable
 from typing import Any
 
 import centrifuge
 
-from tests.sdk.client import CallFailed, Client, Event, Page, Present, StateSource, TokenSource
+from tests.sdk.client import CallFailed, Client, Event, Page, Present, StateSource, TokenSource, Way
+
+WAYS = [Way(), Way(protobuf=True)]
 
 
 class PythonClient(Client):
     """Ready to use when it is made."""
 
-    def __init__(
-        self, url: str, token: str = "", tokens: TokenSource | None = None, *, protobuf: bool = False
-    ) -> None:
+    def __init__(self, url: str, token: str = "", tokens: TokenSource | None = None, *, protobuf: bool = False) -> None:
         super().__init__(url, token, tokens)
         self._protobuf = protobuf
         self._patches: dict[str, int] = {}
@@ -97,6 +98,8 @@ class PythonClient(Client):
 
     async def close(self) -> None:
         await self._client.disconnect()
+        # The library says goodbye beside its `disconnect`, and the loop is about to end.
+        await asyncio.gather(*self._client._background_tasks, return_exceptions=True)
 
     async def _get_token(self, *_channel: str) -> str:
         return self.next_token()
