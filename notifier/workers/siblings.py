@@ -45,11 +45,16 @@ class Siblings:
         path = self._socket(self.index)
         path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._answer, path)
+        self._began(self.index).touch()
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
             self._socket(self.index).unlink(missing_ok=True)
+
+    def has_begun(self, index: int) -> bool:
+        """Whether there has been a worker of this number that took connections."""
+        return self._began(index).exists()
 
     async def ask(self, question: str) -> dict[int, bytes | None]:
         """The others' answers by their number; None where one does not answer in time."""
@@ -77,6 +82,9 @@ class Siblings:
                     writer.write(self._answers[question]())
                     await writer.drain()
         writer.close()
+
+    def _began(self, index: int) -> Path:
+        return self._folder / f"{index}.began"
 
     def _socket(self, index: int) -> Path:
         return self._folder / f"{index}.sock"

@@ -52,9 +52,22 @@ class StatusEndpoints:
         workers: dict[str, Any] = {str(self._siblings.index): body}
         for index, answer in (await self._siblings.ask(READY)).items():
             if answer is None:
-                workers[str(index)] = {"status": "being replaced"}
+                begun = self._siblings.has_begun(index)
+                workers[str(index)] = {"status": "being replaced" if begun else "starting"}
+                ready = ready and begun
                 continue
             other_ready, other = msgspec.json.decode(answer, type=tuple[bool, dict[str, Any]])
             workers[str(index)] = other
             ready = ready and other_ready
-        return ready, {"status": "ready" if ready else "not ready", "workers": dict(sorted(workers.items()))}
+        status = "ready" if ready else "not ready"
+        return ready, {"status": status, "checks": _worst(workers), "workers": dict(sorted(workers.items()))}
+
+
+def _worst(workers: dict[str, Any]) -> dict[str, Any]:
+    """Of each check the one that does not hold, if there is such a one among the workers."""
+    found: dict[str, Any] = {}
+    for worker in workers.values():
+        for name, check in msgspec.to_builtins(worker.get("checks", {})).items():
+            if name not in found or not check["ok"]:
+                found[name] = check
+    return found

@@ -116,6 +116,7 @@ async def test_a_worker_that_dies_is_replaced_and_the_others_do_not_notice(
 
     async def all_ready() -> bool:
         body = await ready(http, server)
+        assert body["checks"]["log"]["ok"]
         return Counter(worker["status"] for worker in body["workers"].values()) == {"ready": WORKERS}
 
     await eventually(all_ready, 20 * SECOND)
