@@ -578,3 +578,41 @@ async def test_when_the_log_is_made_anew_every_subscriber_is_told_to_look_again(
         {"push": {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}
     ]
     assert client.closed_with == 0
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+async def test_too_many_commands_are_refused_until_time_has_passed(clock: ManualClock) -> None:
+    node = make_node(RULES, clock=clock, clients=Clients(command_rate=2, command_burst=3))
+    client = await connected(node)
+    rpc = {"rpc": {"method": "notifier.time"}}
+    answers = [(await client.send({"id": n, **rpc}))[0] for n in range(2, 6)]
+    assert [answer.get("error", {}).get("code", 0) for answer in answers] == [0, 0, 111, 111]
+    assert answers[-1]["error"]["temporary"] is True
+    [left] = await client.send({"id": 9, "unsubscribe": {"channel": "a"}})
+    assert left == {"id": 9, "unsubscribe": {}}, "the SDKs give their connection up when this fails"
+    clock.advance(2)
+    assert "rpc" in (await client.send({"id": 10, **rpc}))[0]
+    assert not client.closed_with
+
+
+async def test_sending_too_much_ends_the_connection(clock: ManualClock) -> None:
+    node = make_node(RULES, clock=clock, clients=Clients(command_rate=1, command_burst=1, send_queue="q"))
+    client = await connected(node)
+    await client.send({"send": {"data": 1}})
+    assert client.closed_with == 3013
+
+
+async def test_without_a_rate_there_is_no_limit(clock: ManualClock) -> None:
+    node = make_node(RULES, clock=clock, clients=Clients(command_rate=0, command_burst=1))
+    client = await connected(node)
+    commands = [{"id": n, "rpc": {"method": "notifier.time"}} for n in range(2, 50)]
+    assert all("rpc" in reply for reply in await client.send(*commands))
+
+
+async def test_a_name_longer_than_allowed_is_refused(clock: ManualClock) -> None:
+    node = make_node(RULES, clock=clock, clients=Clients(max_channel_bytes=10))
+    client = await connected(node)
+    assert error_of(await client.send({"id": 2, "subscribe": {"channel": "a" * 11}})) == 107
+    assert "subscribe" in (await client.send({"id": 3, "subscribe": {"channel": "a" * 10}}))[0]
