@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from http import HTTPStatus
 
 import msgspec
@@ -17,9 +16,9 @@ from notifier.core.node import Node
 from notifier.core.session import Session
 from notifier.errors import Unavailable
 from notifier.protocol import codec_json, codec_protobuf, codes
-from notifier.protocol.codes import CONNECTION_CLOSED, ConnectionEnded, Disconnect
+from notifier.protocol.codes import ConnectionEnded
 from notifier.protocol.encoding import JSON_EVENTS, JSON_LINES, PROTOBUF_STREAM, ClientEncoding
-from notifier.protocol.messages import Command, Push, Reply
+from notifier.protocol.messages import Command
 from notifier.transports import streaming
 from notifier.transports.gate import Gate, cors_headers
 from notifier.transports.outlet import StreamOutlet
@@ -122,45 +121,24 @@ class EmulationEndpoints:
         body: bytes,
         first: bytes,
     ) -> web.StreamResponse:
-        node, limits = self._node, self._node.limits
-        refuse_when_not_ready(node, headers)
+        node = self._node
+        streaming.refuse_when_not_ready(node, headers)
         try:
             found = encoding.codec.commands(body)
         except (ConnectionEnded, UnicodeDecodeError) as error:
             raise web.HTTPBadRequest(text=f"{error}\n", headers=headers) from error
-        response, transport = await streaming.begin(request, headers)
-        if transport is None:
-            return response
-        outlet = StreamOutlet(transport, limits.max_buffer, limits.close_timeout, farewell(encoding))
-        outlet.session = session = Session(node, outlet, transport_name, encoding)
-        session.key = node.new_id()
-        inbox = Inbox(session)
-        node.inboxes[session.key] = inbox.take
-        try:
-            if first:
-                outlet.write(first)
+
+        def made(outlet: StreamOutlet) -> Session:
+            session = Session(node, outlet, transport_name, encoding)
+            session.key = node.new_id()
+            return session
+
+        async def begin(session: Session) -> None:
+            inbox = Inbox(session)
+            node.inboxes[session.key] = inbox.take
             await inbox.run(found)
-            await streaming.until_lost()
-        finally:
-            session.end()
-        return response
 
-
-def farewell(encoding: ClientEncoding) -> Callable[[Disconnect], bytes]:
-    """What says why a stream ends, in its own encoding."""
-
-    def told(disconnect: Disconnect) -> bytes:
-        if disconnect.code == CONNECTION_CLOSED.code:
-            return b""
-        return encoding.replies([Reply(push=Push(disconnect=disconnect))])
-
-    return told
-
-
-def refuse_when_not_ready(node: Node, headers: dict[str, str]) -> None:
-    """Raises HTTPServiceUnavailable while this node takes no clients."""
-    if node.draining or not node.log.ready:
-        raise web.HTTPServiceUnavailable(text="not ready\n", headers={**headers, "Retry-After": "1"})
+        return await streaming.serve(request, headers, encoding, node.limits, made, begin, first)
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:

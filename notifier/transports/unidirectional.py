@@ -15,7 +15,7 @@ from notifier.protocol.codes import CommandFailed, ConnectionEnded, bad_command
 from notifier.protocol.encoding import BARE_EVENTS, BARE_LINES, BARE_WEBSOCKET, ClientEncoding
 from notifier.protocol.messages import ConnectRequest, Push
 from notifier.transports import streaming
-from notifier.transports.emulation import farewell, preflight, read_body, refuse_when_not_ready
+from notifier.transports.emulation import preflight, read_body
 from notifier.transports.gate import Gate, cors_headers
 from notifier.transports.outlet import StreamOutlet, WebSocketOutlet
 from notifier.transports.websocket import accept, converse
@@ -44,7 +44,7 @@ class UnidirectionalEndpoints:
         transport = request.transport
         if transport is None:
             return socket
-        outlet = WebSocketOutlet(transport, limits.max_buffer, limits.close_timeout, farewell(BARE_WEBSOCKET))
+        outlet = WebSocketOutlet(transport, limits.max_buffer, limits.close_timeout, streaming.farewell(BARE_WEBSOCKET))
         outlet.session = session = OneWaySession(node, outlet, "uni_websocket", BARE_WEBSOCKET)
         if wanted is None:
             wanted = await _first_frame(socket, session)
@@ -81,22 +81,17 @@ class UnidirectionalEndpoints:
         body: bytes,
         first: bytes,
     ) -> web.StreamResponse:
-        node, limits = self._node, self._node.limits
-        refuse_when_not_ready(node, headers)
+        node = self._node
+        streaming.refuse_when_not_ready(node, headers)
         wanted = _request(body)
-        response, transport = await streaming.begin(request, headers)
-        if transport is None:
-            return response
-        outlet = StreamOutlet(transport, limits.max_buffer, limits.close_timeout, farewell(encoding))
-        outlet.session = session = OneWaySession(node, outlet, transport_name, encoding)
-        try:
-            if first:
-                outlet.write(first)
+
+        def made(outlet: StreamOutlet) -> OneWaySession:
+            return OneWaySession(node, outlet, transport_name, encoding)
+
+        async def begin(session: OneWaySession) -> None:
             await _connect(session, wanted)
-            await streaming.until_lost()
-        finally:
-            session.end()
-        return response
+
+        return await streaming.serve(request, headers, encoding, node.limits, made, begin, first)
 
 
 def _request(body: bytes) -> ConnectRequest:
