@@ -137,12 +137,11 @@ def run(options: argparse.Namespace, scenario: Scenario) -> Report:
 
 def made(key: str, options: argparse.Namespace) -> Peer:
     cache = options.cache.expanduser()
-    if key != Product.key:
-        return PEERS[key](cache)
-    if options.notifier_url:
+    peer = PEERS[key]
+    if key == Product.key and options.notifier_url:
         access = Access(options.notifier_url, options.pid, options.hmac_key, options.api_key, options.amqp_url)
         return Attached(cache, access)
-    return Product(cache, options.log)
+    return peer(cache, options.log) if issubclass(peer, Product) else peer(cache)
 
 
 def measure(

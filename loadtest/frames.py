@@ -5,8 +5,11 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from loadtest.deflate import inflate
+
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
+RSV1 = 0x40
 MASKED = 0x80
 SHORT, LONG, LONGER = 125, 126, 127
 # A client must mask. With the key 0 the masked bytes are the bytes themselves; the server's work is the same.
@@ -14,8 +17,16 @@ MASK_KEY = b"\0\0\0\0"
 
 
 class Frame(NamedTuple):
+    """`packed`: its payload is compressed (RSV1, RFC 7692 section 6)."""
+
     opcode: int
     payload: bytes
+    packed: bool = False
+
+    @property
+    def message(self) -> bytes:
+        """The payload before it was compressed. Raises ValueError."""
+        return inflate(self.payload) if self.packed else self.payload
 
 
 class FrameError(ValueError):
@@ -50,8 +61,12 @@ def first(data: bytes, position: int = 0) -> tuple[Frame, int] | None:
     if start > have:
         return None
     opening, length = data[position], data[position + 1]
-    if opening & 0xF0 != FIN:
-        raise FrameError(f"a fragment or a compressed frame: first byte {opening:#04x}")
+    opcode = opening & 0x0F
+    packed = opening == FIN | RSV1 | opcode
+    if not packed and opening != FIN | opcode:
+        raise FrameError(f"a fragment or an unknown extension: first byte {opening:#04x}")
+    if packed and opcode > BINARY:
+        raise FrameError(f"a compressed control frame: first byte {opening:#04x}")
     if length > SHORT:
         if length > LONGER:
             raise FrameError("a masked frame from a server")
@@ -60,7 +75,7 @@ def first(data: bytes, position: int = 0) -> tuple[Frame, int] | None:
             return None
         length = int.from_bytes(data[position + 2 : start], "big")
     end = start + length
-    return None if end > have else (Frame(opening & 0x0F, data[start:end]), end)
+    return None if end > have else (Frame(opcode, data[start:end], packed), end)
 
 
 def split(data: bytes) -> tuple[list[Frame], bytes]:
@@ -137,7 +152,7 @@ class FrameCounter:
                 others = others or []
                 others.append(frame)
         if last is not None and len(last.payload) + len(self._header) != self._size:
-            self._expect(header(len(last.payload), last.opcode), len(last.payload))
+            self._expect(header(len(last.payload), last.opcode | (RSV1 if last.packed else 0)), len(last.payload))
         return others
 
     def _expect(self, usual: bytes, payload_bytes: int) -> None:

@@ -58,11 +58,12 @@ class Generator:
         slots = max(one.socket.fileno() for one in ready) + 1
         self._sockets = {one.socket.fileno(): one.socket for one in ready}
         self._receive = {fd: one.recv_into for fd, one in self._sockets.items()}
-        self._counter = FrameCounter(slots, spec.traffic.size)
+        self._counter = FrameCounter(slots, spec.wire.smallest(spec.traffic.size))
         self._buffer = bytearray(BUFFER_BYTES)
         self._bulk_poll = select.epoll()
         self._front_poll = select.epoll()
         self._samples: dict[int, Sample] = {}
+        self._received_bytes = 0
         self._lost = 0
         self._faults: list[str] = []
         self._fault_count = 0
@@ -96,16 +97,18 @@ class Generator:
         poll, look, receive, feed = self._bulk_poll.poll, self._front_poll.poll, self._receive, self._counter.feed
         buffer, clock = self._buffer, time.monotonic_ns
         for _ in range(len(receive) // READS_BETWEEN_LOOKS + 1):
-            began = clock()
+            began, read = clock(), 0
             events = poll(0, READS_BETWEEN_LOOKS)
             for fd, _ in events:
                 try:
                     length = receive[fd](buffer)
+                    read += length
                     others = feed(fd, buffer, length) if length else self._lose(fd)
                 except (OSError, FrameError) as error:
                     others = self._lose(fd, error)
                 if others:
                     self._answer(fd, others)
+            self._received_bytes += read
             if self._window_open:
                 self._lags.append(clock() - began)
             if front := look(0):
@@ -160,6 +163,7 @@ class Generator:
         try:
             data = self._sockets[fd].recv(RECEIVE_BYTES)
             now = time.monotonic_ns()
+            self._received_bytes += len(data)
             others = sample.take(data) if data else self._lose(fd)
         except BlockingIOError:
             return  # an order made us read it in the meantime
@@ -206,7 +210,7 @@ class Generator:
         match order:
             case OpenWindow():
                 self._read_bulk()
-                self._meter.open(self._received())
+                self._meter.open(self._received(), self._received_bytes)
                 self._window_open = True
             case CloseWindow():
                 self._pipe.send(self._close_window())
@@ -219,7 +223,7 @@ class Generator:
     def _close_window(self) -> Window:
         self._read_bulk()
         self._window_open = False
-        return self._meter.close(self._received(), self._latencies, self._lags)
+        return self._meter.close(self._received(), self._received_bytes, self._latencies, self._lags)
 
     def _received(self) -> int:
         return sum(self._counter.counts) + sum(sample.received for sample in self._samples.values())

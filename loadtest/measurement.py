@@ -183,6 +183,7 @@ class Measurement:
         row.generator_cpu = window.generator_cpu_s / window.seconds
         if window.deliveries:
             row.cpu_us = window.server_cpu_s / window.deliveries * 1e6
+            row.bytes_a_delivery = window.received_bytes / window.deliveries
         row.notes += trust_notes(window) + pace_notes(window, traffic.rate * traffic.copies, traffic.copies)
         row.notes += lag_notes(row.publisher_lag)
         if row.received != row.expected:

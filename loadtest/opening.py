@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from loadtest.limits import source_address
-from loadtest.wire import Dialogue, Step
+from loadtest.wire import Dialogue, Refused, Step
 
 ADDRESS = "127.0.0.1"
 RECEIVE_BYTES = 65_536
@@ -63,7 +63,7 @@ class Opener:
                 for fd, _ in self._poll.poll(1.0, in_flight):
                     self._advance(fd)
                 self._start(waiting, in_flight)
-        except (OSError, ValueError, OpeningFailed) as error:
+        except (OSError, ValueError, Refused, OpeningFailed) as error:
             self._close_all()
             raise OpeningFailed(f"after {len(self.ready):,} ready connections: {error}") from error
         finally:

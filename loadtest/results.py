@@ -39,8 +39,9 @@ class Point(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, kw_only=True):
     """One server at one point in one round.
 
-    `cpu_us`: the server's CPU time for one delivery, or for one opened connection. `notes`: why not to trust it, or
-    only in part; `failed`: why there is nothing else. `beside_cpu_s`: what RabbitMQ used while publishing lasted.
+    `cpu_us`: the server's CPU time for one delivery, or for one opened connection. `bytes_a_delivery`: what a client
+    reads from its socket for one, frame and all. `notes`: why not to trust it, or only in part; `failed`: why there is
+    nothing else. `beside_cpu_s`: what RabbitMQ used while publishing lasted.
     """
 
     server: str
@@ -58,6 +59,7 @@ class Row(msgspec.Struct, kw_only=True):
     memory_after: int | None = None
     idle_cpu: float | None = None
     deliveries_per_s: float | None = None
+    bytes_a_delivery: float | None = None
     expected: int | None = None
     received: int | None = None
     window: Window | None = None
@@ -80,6 +82,7 @@ class Cell(msgspec.Struct, kw_only=True):
     p99: float | None
     max: float | None
     deliveries_per_s: float | None
+    bytes_a_delivery: float | None
     connections_per_s: float | None
     connection_cpu_us: float | None
     connection_p99: float | None
@@ -146,6 +149,7 @@ def _cell(group: Sequence[Row], base: Sequence[Row], measure: Callable[[Row], fl
         p99=median(lambda row: row.latency.p99 if row.latency else None),
         max=median(lambda row: row.latency.max if row.latency else None),
         deliveries_per_s=median(lambda row: row.deliveries_per_s),
+        bytes_a_delivery=median(lambda row: row.bytes_a_delivery),
         connections_per_s=median(lambda row: row.connections_per_s),
         connection_cpu_us=median(lambda row: row.connection_cpu_us),
         connection_p99=median(lambda row: row.connection_latency.p99 if row.connection_latency else None),

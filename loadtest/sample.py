@@ -11,10 +11,12 @@ class Sample:
     """Parses all frames, and checks and times all publications. `times_ns`: when those of the last `take` were
     published."""
 
-    def __init__(self, wire: Wire, reader: Reader, least: int, rest: bytes) -> None:
-        self._wire = wire
+    def __init__(self, wire: Wire, reader: Reader, size: int, rest: bytes) -> None:
+        """`size` is that of the bodies."""
+        self._decode = wire.decoder()
+        self._compressed = wire.compressed
         self._reader = reader
-        self._least = least
+        self._least = wire.smallest(size)
         self._rest = rest
         self._faults: list[str] = []
         self.times_ns: list[int] = []
@@ -33,10 +35,15 @@ class Sample:
                 others.append(frame)
                 continue
             try:
-                self.times_ns.append(self._reader.take(self._wire.body(frame.payload)))
+                self.times_ns.append(self._reader.take(self._decode(self._message(frame))))
             except ValueError as error:
                 self._faults.append(str(error))
         return others
+
+    def _message(self, frame: Frame) -> bytes:
+        if frame.packed and not self._compressed:
+            raise ValueError("a compressed frame that nobody asked for")
+        return frame.message
 
     def collect_faults(self) -> list[str]:
         """What was wrong since the last call, in words."""

@@ -56,6 +56,7 @@ LATENCY = (
     Column("max ms", lambda cell: cell.max, ".1f"),
 )
 DELIVERIES = Column("deliveries/s", lambda cell: cell.deliveries_per_s, ",.0f")
+BYTES = Column("bytes a delivery", lambda cell: cell.bytes_a_delivery, ",.0f")
 MEMORY = Column("KB/connection", lambda cell: cell.kb_per_connection, ".1f")
 CONNECTIONS = Column("connections/s", lambda cell: cell.connections_per_s, ",.0f")
 GENERATOR = Column("generator CPU", lambda cell: cell.generator_cpu, ".0%")
@@ -73,7 +74,7 @@ FANOUT = Scenario(
     headline=cpu_us,
     headline_title="CPU µs a delivery",
     headline_form=".2f",
-    columns=[*LATENCY, DELIVERIES, MEMORY, CONNECTIONS, GENERATOR],
+    columns=[*LATENCY, DELIVERIES, BYTES, MEMORY, CONNECTIONS, GENERATOR],
 )
 UNICAST = Scenario(
     key="unicast",
@@ -83,7 +84,7 @@ UNICAST = Scenario(
     headline=cpu_us,
     headline_title="CPU µs a message",
     headline_form=".1f",
-    columns=[*LATENCY, DELIVERIES, MEMORY, GENERATOR],
+    columns=[*LATENCY, DELIVERIES, BYTES, MEMORY, GENERATOR],
 )
 CONNECT = Scenario(
     key="connect",

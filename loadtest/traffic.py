@@ -7,6 +7,12 @@ from typing import Literal
 
 import msgspec
 
+_WORDS = (
+    "about account after all and approved arrives at been between by can carrier changed customer day deliver"
+    " delivery for from has in invoice is later left more new not note number of on open order other package"
+    " paid price queue ready received remove request sent shipped soon stock that the their there this time to"
+    " today tomorrow until update user waiting warehouse was week will with you your"
+)
 _BEGIN = b'{"t":"%020d","n":"%010d","pad":"'
 _END = b'"}'
 _TIME = slice(6, 26)
@@ -16,15 +22,16 @@ SMALLEST_BODY = _HEAD + len(_END)
 
 
 class Bodies:
-    """JSON objects of one fixed size: `{"t":"nanoseconds","n":"number","pad":"xx…"}`.
+    """JSON objects of one fixed size: `{"t":"nanoseconds","n":"number","pad":"some words"}`.
 
-    Numbers are written as strings of fixed width, so that all bodies of a run have the same size.
+    The words are the same in all, so two bodies differ in a few bytes near each other. Numbers are written as strings
+    of fixed width, so that all bodies of a run have the same size.
     """
 
     def __init__(self, size: int) -> None:
         if size < SMALLEST_BODY:
             raise ValueError(f"a body has at least {SMALLEST_BODY} bytes")
-        self._tail = b"x" * (size - SMALLEST_BODY) + _END
+        self._tail = _prose(size - SMALLEST_BODY) + _END
         self._size = size
 
     def make(self, number: int, time_ns: int) -> bytes:
@@ -36,6 +43,15 @@ class Bodies:
         if body != self.make(number, time_ns):
             raise ValueError(f"not the body that was published: {body[:80]!r}…")
         return number, time_ns
+
+
+def _prose(size: int) -> bytes:
+    """So many bytes, always the same, that can be compressed about as well as what people write to each other. A row of
+    one letter would shrink to nothing."""
+    words = _WORDS.split()
+    shortest = min(map(len, words)) + 1
+    chosen = random.Random(1).choices(words, k=size // shortest + 1)
+    return " ".join(chosen).encode()[:size]
 
 
 class Traffic(msgspec.Struct, frozen=True):

@@ -13,10 +13,12 @@ from loadtest.latency import Quantiles
 
 
 class Window(msgspec.Struct, frozen=True):
-    """`*_waited_s`: ready to run, but something else had the core. `*_core_*`: shares of the whole core's time."""
+    """`received_bytes`: all that clients read from their sockets. `*_waited_s`: ready to run, but something else had
+    the core. `*_core_*`: shares of the whole core's time."""
 
     seconds: float
     deliveries: int
+    received_bytes: int
     server_cpu_s: float
     server_waited_s: float
     generator_cpu_s: float
@@ -30,6 +32,7 @@ class Window(msgspec.Struct, frozen=True):
 
 class _Moment(msgspec.Struct, frozen=True):
     deliveries: int
+    received_bytes: int
     time: float
     server_cpu_s: float
     server_waited_s: float
@@ -47,17 +50,18 @@ class Meter:
         self._cores = (server_core, client_core)
         self._begin: _Moment | None = None
 
-    def open(self, deliveries: int = 0) -> None:
-        self._begin = self._now(deliveries)
+    def open(self, deliveries: int = 0, received_bytes: int = 0) -> None:
+        self._begin = self._now(deliveries, received_bytes)
 
     def close(
         self,
         deliveries: int = 0,
+        received_bytes: int = 0,
         latencies_ns: MutableSequence[int] | None = None,
         lags_ns: MutableSequence[int] | None = None,
     ) -> Window:
         """Since `open`."""
-        begin, end = self._begin, self._now(deliveries)
+        begin, end = self._begin, self._now(deliveries, received_bytes)
         assert begin, "close without open"
         seconds = end.time - begin.time
         stolen = (end.server_core.stolen_s - begin.server_core.stolen_s) + (
@@ -66,6 +70,7 @@ class Meter:
         return Window(
             seconds=seconds,
             deliveries=end.deliveries - begin.deliveries,
+            received_bytes=end.received_bytes - begin.received_bytes,
             server_cpu_s=end.server_cpu_s - begin.server_cpu_s,
             server_waited_s=end.server_waited_s - begin.server_waited_s,
             generator_cpu_s=end.own_cpu_s - begin.own_cpu_s,
@@ -77,10 +82,11 @@ class Meter:
             generator_lag=Quantiles.of_ns(lags_ns or []),
         )
 
-    def _now(self, deliveries: int) -> _Moment:
+    def _now(self, deliveries: int, received_bytes: int) -> _Moment:
         own = [os.getpid()]
         return _Moment(
             deliveries=deliveries,
+            received_bytes=received_bytes,
             time=time.monotonic(),
             server_cpu_s=procfs.cpu_seconds(self._server_pids),
             server_waited_s=procfs.waited_seconds(self._server_pids),

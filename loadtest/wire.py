@@ -1,60 +1,74 @@
-"""How a client of one server talks: its opening words, its pings, and where a publication's body is in a frame."""
+"""How a client of one server talks: its opening words, its pings, and where a publication's body is in a message."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
 
+from loadtest.deflate import NAME, OFFER
 from loadtest.frames import CLOSE, client_frame, first
 
 HTTP_END = b"\r\n\r\n"
+
+Decode = Callable[[bytes], bytes]
 
 
 class Step(NamedTuple):
     """Send this (if anything), then wait for an answer that contains `until`.
 
-    `framed`: the answers are WebSocket frames.
+    `framed`: the answers are WebSocket frames. The answer must hold `needs` as well, or it is a refusal.
     """
 
     send: bytes
     until: bytes
     framed: bool = True
+    needs: bytes = b""
 
 
-class Wire(Protocol):
-    """`ping` is the payload of the server's own kind of ping (empty: none), `pong` the whole frame to answer with."""
-
-    ping: bytes
-    pong: bytes
-
-    def steps(self, index: int, channel: str) -> list[Step]:
-        """What connection number `index` does to become a subscriber of the channel."""
-        ...
-
-    def body(self, payload: bytes) -> bytes:
-        """The body of the one publication in a frame. Raises ValueError when it holds something else."""
-        ...
-
-
-class PlainWire:
-    """WebSocket; the channel's name is the first message, answered `ok`; a frame's payload is the body itself."""
+class Wire(ABC):
+    """`ping` is the payload of the server's own kind of ping (empty: none), `pong` the whole frame to answer with.
+    `compressed`: permessage-deflate is agreed on."""
 
     ping = b""
     pong = b""
+    compressed = False
+
+    @abstractmethod
+    def steps(self, index: int, channel: str) -> list[Step]:
+        """What connection number `index` does to become a subscriber of the channel."""
+
+    @abstractmethod
+    def body(self, message: bytes) -> bytes:
+        """The body of the one publication in a message. Raises ValueError when it holds something else."""
+
+    def decoder(self) -> Decode:
+        """The same for all messages of one connection, in their order, where what came before must be known."""
+        return self.body
+
+    def smallest(self, size: int) -> int:
+        """How many bytes of payload a frame has at least that holds a publication with a body of this size. All other
+        frames after the opening must have fewer."""
+        return size
+
+
+class PlainWire(Wire):
+    """WebSocket; the channel's name is the first message, answered `ok`; a message is the body itself."""
 
     def steps(self, index: int, channel: str) -> list[Step]:  # noqa: ARG002 - all connections are alike
         return [upgrade("/subscribe"), Step(client_frame(channel.encode()), b"ok")]
 
-    def body(self, payload: bytes) -> bytes:
-        return payload
+    def body(self, message: bytes) -> bytes:
+        return message
 
 
-def upgrade(path: str) -> Step:
+def upgrade(path: str, *, compressed: bool = False) -> Step:
     """The opening handshake (RFC 6455 section 4.1). The key is always the one of the RFC's example."""
     request = (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{OFFER if compressed else ''}\r\n"
     )
-    return Step(request.encode(), HTTP_END, framed=False)
+    return Step(request.encode(), HTTP_END, framed=False, needs=NAME if compressed else b"")
 
 
 class Refused(Exception):
@@ -98,6 +112,7 @@ class Dialogue:
             raise Refused(self._seen[:200].decode(errors="replace"))
         answer, found, rest = self._seen.partition(step.until)
         if found:
+            _check(step, answer)
             self._seen = rest
         elif len(answer) > 2**16:
             raise Refused(answer[:200].decode(errors="replace"))
@@ -107,8 +122,15 @@ class Dialogue:
         while (one := first(self._seen)) is not None:
             frame, end = one
             self._seen = self._seen[end:]
-            if step.until in frame.payload:
+            message = frame.message
+            if step.until in message:
+                _check(step, message)
                 return True
-            if frame.opcode == CLOSE or b'"error"' in frame.payload:
-                raise Refused(frame.payload[:200].decode(errors="replace"))
+            if frame.opcode == CLOSE or b'"error"' in message:
+                raise Refused(message[:200].decode(errors="replace"))
         return False
+
+
+def _check(step: Step, answer: bytes) -> None:
+    if step.needs not in answer:
+        raise Refused(f"without {step.needs.decode()}: {answer[:500].decode(errors='replace')}")

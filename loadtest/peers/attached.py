@@ -12,7 +12,8 @@ import msgspec
 from loadtest.feeds import AmqpFeed, Feed
 from loadtest.opening import ADDRESS
 from loadtest.peers.peer import Missing, NotStarted
-from loadtest.peers.product import EXCHANGE, Product, ProductWire, api_feed
+from loadtest.peers.product import EXCHANGE, Product, api_feed
+from loadtest.peers.product_wire import ProductWire
 from loadtest.wire import Wire
 
 

@@ -7,8 +7,11 @@ from loadtest.peers.naive import Naive
 from loadtest.peers.nchan import Nchan, NchanNoDelay
 from loadtest.peers.node import MicroWebSockets, SocketIo, Ws
 from loadtest.peers.peer import Peer
-from loadtest.peers.product import Product
+from loadtest.peers.product import Product, ProductDeflate, ProductDelta
 
 PEERS: dict[str, type[Peer]] = {
-    peer.key: peer for peer in (Product, Floor, MicroWebSockets, Ws, SocketIo, Nchan, NchanNoDelay, Naive)
-}
+    peer.key: peer
+    for peer in (
+        Product, ProductDelta, ProductDeflate, Floor, MicroWebSockets, Ws, SocketIo, Nchan, NchanNoDelay, Naive,
+    )
+}  # fmt: skip

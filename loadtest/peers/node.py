@@ -14,7 +14,7 @@ from loadtest.feeds import Feed, WebSocketFeed
 from loadtest.frames import client_frame
 from loadtest.peers.peer import SCRIPTS, Missing, Peer
 from loadtest.peers.versions import said
-from loadtest.wire import Step, upgrade
+from loadtest.wire import Step, Wire, upgrade
 
 INSTALL_DEADLINE_S = 300
 
@@ -81,7 +81,7 @@ class Ws(NodePeer):
     script = "ws.js"
 
 
-class SocketIoWire:
+class SocketIoWire(Wire):
     """Engine.IO 4 and Socket.IO 5 packets in WebSocket frames, without HTTP polling before."""
 
     ping = b"2"
@@ -96,10 +96,10 @@ class SocketIoWire:
             Step(client_frame(b'420["subscribe","%s"]' % channel.encode()), b"430["),
         ]
 
-    def body(self, payload: bytes) -> bytes:
-        if not payload.startswith(self._prefix) or not payload.endswith(b"]"):
-            raise ValueError(f"not an event with a publication: {payload[:80]!r}…")
-        return payload[len(self._prefix) : -1]
+    def body(self, message: bytes) -> bytes:
+        if not message.startswith(self._prefix) or not message.endswith(b"]"):
+            raise ValueError(f"not an event with a publication: {message[:80]!r}…")
+        return message[len(self._prefix) : -1]
 
 
 class SocketIoFeed(WebSocketFeed):

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import aiormq
-import jwt
 from aiormq.exceptions import AMQPError
 
 import notifier
 from loadtest.feeds import AmqpFeed, Feed, HttpFeed
-from loadtest.frames import client_frame
 from loadtest.opening import ADDRESS
+from loadtest.peers.broker import BROKER
 from loadtest.peers.peer import ROOT, Missing, NotStarted, Peer
+from loadtest.peers.product_wire import DeflateWire, DeltaWire, ProductWire
 from loadtest.peers.versions import of_package, said
-from loadtest.wire import Step, Wire, upgrade
+from loadtest.wire import Wire
 from tests.services.rabbitmq import RabbitMQ
 
 SECRET = "only-for-the-load-test-on-loopback-0123456789"
 API_KEY = "load-test"
 EXCHANGE = "notifications"
 STREAM = "notifier.log"
-TOKEN_TTL_S = 6 * 3600
 
 CONFIG = """
 [server]
@@ -49,6 +47,9 @@ hmac_keys = ["{secret}"]
 [api]
 keys = ["{api_key}"]
 
+[clients]
+{clients}
+
 [logging]
 level = "warning"
 
@@ -56,39 +57,19 @@ level = "warning"
 match = "#"
 history = {{ size = 10, ttl = "1m" }}
 subscribe = ["anyone"]
+{rule}
 """
 
 
-class ProductWire:
-    """The Centrifuge protocol in JSON: connect and subscribe in one frame, as its SDKs do. Tokens are HS256."""
-
-    ping = b"{}"
-    pong = client_frame(b"{}")
-    _data = b'"pub":{"data":'
-    _offset = b',"offset":'
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-
-    def steps(self, index: int, channel: str) -> list[Step]:
-        claims = {"sub": f"user-{index}", "exp": int(time.time()) + TOKEN_TTL_S}
-        token = jwt.encode(claims, self._secret, algorithm="HS256")
-        commands = f'{{"id":1,"connect":{{"token":"{token}"}}}}\n{{"id":2,"subscribe":{{"channel":"{channel}"}}}}'
-        return [upgrade("/connection/websocket"), Step(client_frame(commands.encode()), b'{"id":2,"subscribe":')]
-
-    def body(self, payload: bytes) -> bytes:
-        begin, end = payload.find(self._data), payload.rfind(self._offset)
-        if not 0 < begin < end or b"\n" in payload:
-            raise ValueError(f"not one push of a publication: {payload[:80]!r}…")
-        return payload[begin + len(self._data) : end]
-
-
 class Product(Peer):
-    """`log`: "rabbitmq" publishes over AMQP, "memory" over the HTTP API (for low rates)."""
+    """`log`: "rabbitmq" publishes over AMQP, "memory" over the HTTP API (for low rates). `clients_settings` and
+    `rule_settings` are further lines of its configuration."""
 
     key = "notifier"
     label = "notifier"
     wire: Wire = ProductWire(SECRET)
+    clients_settings: ClassVar[str] = ""
+    rule_settings: ClassVar[str] = ""
 
     def __init__(self, cache: Path, log: Literal["rabbitmq", "memory"] = "rabbitmq") -> None:
         super().__init__(cache)
@@ -105,17 +86,12 @@ class Product(Peer):
 
     def prepare(self) -> None:
         if self._log == "rabbitmq":
-            self._broker = RabbitMQ()
-            try:
-                self._broker.start()
-            except RuntimeError as error:
-                self.release()
-                raise NotStarted(str(error)) from error
+            self._broker = BROKER.acquire()
 
     def release(self) -> None:
         if self._broker:
-            self._broker.close()
             self._broker = None
+            BROKER.release()
 
     def command(self, folder: Path) -> Sequence[str]:
         if self._broker:
@@ -132,6 +108,8 @@ class Product(Peer):
             stream=STREAM,
             secret=SECRET,
             api_key=API_KEY,
+            clients=self.clients_settings,
+            rule=self.rule_settings,
         )
         config = folder / "notifier.toml"
         config.write_text(text)
@@ -148,6 +126,24 @@ class Product(Peer):
         if self._broker:
             return AmqpFeed(self._broker.url, EXCHANGE)
         return api_feed(self.port, API_KEY)
+
+
+class ProductDelta(Product):
+    """Subscribers get the difference to the publication before."""
+
+    key = "notifier-delta"
+    label = "notifier, delta"
+    wire: Wire = DeltaWire(SECRET)
+    rule_settings = "delta = true"
+
+
+class ProductDeflate(Product):
+    """Frames are compressed."""
+
+    key = "notifier-deflate"
+    label = "notifier, deflate"
+    wire: Wire = DeflateWire(SECRET)
+    clients_settings = "compression = true"
 
 
 def api_feed(port: int, key: str) -> Feed:

@@ -28,7 +28,8 @@ def report(rows: list[Row], skipped: dict[str, str] | None = None) -> Report:
 
 def window(**changes: float) -> Window:
     values: dict[str, float] = {
-        "seconds": 10.0, "deliveries": 500_000, "server_cpu_s": 3.0, "server_waited_s": 0.0, "generator_cpu_s": 4.0,
-        "generator_waited_s": 0.0, "server_core_busy": 0.31, "client_core_busy": 0.6, "stolen": 0.0,
+        "seconds": 10.0, "deliveries": 500_000, "received_bytes": 5_000_000, "server_cpu_s": 3.0,
+        "server_waited_s": 0.0, "generator_cpu_s": 4.0, "generator_waited_s": 0.0, "server_core_busy": 0.31,
+        "client_core_busy": 0.6, "stolen": 0.0,
     }  # fmt: skip
     return Window(**{**values, **changes}, latency=None, generator_lag=None)  # type: ignore[arg-type]

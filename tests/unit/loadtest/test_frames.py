@@ -30,15 +30,34 @@ def test_split_gives_back_what_was_framed_and_keeps_the_rest(size: int) -> None:
     assert split(whole + whole[:-1]) == ([Frame(frames.TEXT, b"x" * size)], whole[:-1])
 
 
-@pytest.mark.parametrize("data", [b"\x01\x00", b"\xc1\x00", b"\x81\x80"], ids=["fragment", "compressed", "masked"])
+def packed_frame(payload: bytes) -> bytes:
+    return server_frame(payload, frames.TEXT | frames.RSV1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x01\x00", b"\x81\x80", b"\xa1\x00", b"\xc9\x00"],
+    ids=["fragment", "masked", "another extension", "compressed ping"],
+)
 def test_frames_that_no_server_here_may_send_are_errors(data: bytes) -> None:
     with pytest.raises(FrameError):
         split(data)
 
 
-@given(st.lists(SIZES, max_size=30), st.lists(st.integers(1, 1500), min_size=1, max_size=20))
-def test_every_publication_is_counted_once_wherever_the_chunks_end(sizes: list[int], cuts: list[int]) -> None:
-    stream = b"".join(server_frame(b"x" * size) for size in sizes)
+def test_a_compressed_message_is_opened() -> None:
+    [frame], _ = split(packed_frame(b"\xf2\x48\xcd\xc9\xc9\x07\x00"))  # RFC 7692 section 7.2.3.1
+    assert frame.message == b"Hello"
+
+
+@given(
+    st.lists(st.tuples(SIZES, st.booleans()), max_size=30),
+    st.lists(st.integers(1, 1500), min_size=1, max_size=20),
+)
+def test_every_publication_is_counted_once_wherever_the_chunks_end(
+    publications: list[tuple[int, bool]], cuts: list[int]
+) -> None:
+    sizes = [size for size, _ in publications]
+    stream = b"".join((packed_frame if packed else server_frame)(b"x" * size) for size, packed in publications)
     counter = FrameCounter(1, LEAST)
     others: list[Frame] = []
     turn = 0
@@ -67,6 +86,14 @@ def test_frames_with_headers_of_any_length_are_counted(size: int) -> None:
     for _ in range(3):
         assert counter.feed(0, chunk, len(chunk)) is None
     assert counter.counts == [9]
+
+
+def test_compressed_frames_of_one_size_are_counted() -> None:
+    counter = FrameCounter(1, LEAST)
+    chunk = bytearray(packed_frame(b"x" * 200) * 12)
+    for _ in range(3):
+        assert counter.feed(0, chunk, len(chunk)) is None
+    assert counter.counts == [36]
 
 
 def test_frames_that_grow_during_a_run_are_counted() -> None:

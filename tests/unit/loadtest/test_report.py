@@ -37,6 +37,17 @@ def test_the_report_shows_the_best_first_with_ratio_notes_and_what_was_left_out(
     assert "* ws: **left out**: node and npm are not installed" in text
 
 
+def test_what_a_delivery_weighs_is_shown() -> None:
+    rows = [row("uws", 1, 6.0), row("uws", 2, 6.0)]
+    rows[0].bytes_a_delivery, rows[1].bytes_a_delivery = 1000.0, 1100.4
+    heads, _, values = [
+        [cell.strip() for cell in line.split("|")]
+        for line in markdown(report(rows), FANOUT).splitlines()
+        if line.startswith("| ")
+    ]
+    assert values[heads.index("bytes a delivery")] == "1,050"
+
+
 def test_where_more_is_better_the_largest_comes_first() -> None:
     rows = [row("uws", 1, None), row("notifier", 1, None)]
     rows[0].connections_per_s, rows[1].connections_per_s = 1000.0, 2000.0

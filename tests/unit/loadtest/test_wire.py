@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import zlib
+
 import pytest
 
 from loadtest import frames
-from loadtest.frames import client_frame, server_frame
+from loadtest.frames import client_frame, server_frame, split
 from loadtest.peers.node import SocketIoWire
-from loadtest.peers.product import SECRET, ProductWire
+from loadtest.peers.product import SECRET
+from loadtest.peers.product_wire import DeflateWire, DeltaWire, ProductWire
 from loadtest.sample import Sample
-from loadtest.traffic import Bodies, Reader
-from loadtest.wire import Dialogue, PlainWire, Refused, Step, upgrade
+from loadtest.traffic import SMALLEST_BODY, Bodies, Reader
+from loadtest.wire import Dialogue, PlainWire, Refused, Step, Wire, upgrade
+from notifier.protocol.fossil import make_patch
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 
@@ -75,13 +80,17 @@ def test_two_pushes_in_one_frame_are_refused_since_frames_are_counted() -> None:
         ProductWire(SECRET).body(push + b"\n" + push)
 
 
-def sample(rest: bytes = b"") -> Sample:
-    return Sample(ProductWire(SECRET), Reader(Bodies(200), 0, 1), 200, rest)
+def sample(rest: bytes = b"", wire: Wire | None = None) -> Sample:
+    return Sample(wire or ProductWire(SECRET), Reader(Bodies(200), 0, 1), 200, rest)
+
+
+def push(number: int) -> bytes:
+    body = Bodies(200).make(number, 1000 + number)
+    return b'{"push":{"channel":"bench","pub":{"data":%s,"offset":%d}}}' % (body, number + 1)
 
 
 def pushed(number: int) -> bytes:
-    body = Bodies(200).make(number, 1000 + number)
-    return server_frame(b'{"push":{"channel":"bench","pub":{"data":%s,"offset":%d}}}' % (body, number + 1))
+    return server_frame(push(number))
 
 
 def test_a_sample_reads_times_across_chunks_and_hands_out_pings() -> None:
@@ -99,3 +108,124 @@ def test_a_sample_tells_of_what_is_missing() -> None:
     one.take(pushed(0) + pushed(2))
     assert one.collect_faults() == ["publication 2 came where 1 was due"]
     assert one.collect_faults() == []
+
+
+# --- smaller on the wire ------------------------------------------------------------------------------------------
+
+
+def packed_frame(message: bytes) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    payload = packer.compress(message) + packer.flush(zlib.Z_SYNC_FLUSH)
+    return server_frame(payload.removesuffix(b"\x00\x00\xff\xff"), frames.TEXT | frames.RSV1)
+
+
+def connected(wire: ProductWire, accepted: bytes, reply: bytes) -> Dialogue:
+    dialogue = Dialogue(wire.steps(0, "bench"))
+    dialogue.begin()
+    dialogue.take(accepted)
+    dialogue.take(reply)
+    return dialogue
+
+
+SUBSCRIBED = b'{"id":1,"connect":{"client":"x"}}\n{"id":2,"subscribe":{"recoverable":true%s}}'
+COMPRESSING = ACCEPTED.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+
+
+def test_compression_is_offered_and_compressed_answers_are_read() -> None:
+    wire = DeflateWire(SECRET)
+    assert b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n" in wire.steps(0, "bench")[0].send
+    assert connected(wire, COMPRESSING, packed_frame(SUBSCRIBED % b"")).done
+
+
+def test_a_server_that_does_not_compress_is_not_measured_as_one_that_does() -> None:
+    with pytest.raises(Refused, match="without permessage-deflate"):
+        connected(DeflateWire(SECRET), ACCEPTED, b"")
+
+
+def test_compression_is_not_offered_by_others() -> None:
+    for wire in (ProductWire(SECRET), DeltaWire(SECRET), PlainWire()):
+        assert b"Extensions" not in wire.steps(0, "bench")[0].send
+
+
+def test_deltas_are_asked_for() -> None:
+    wire = DeltaWire(SECRET)
+    assert b'"subscribe":{"channel":"bench","delta":"fossil"}' in wire.steps(0, "bench")[1].send
+    assert connected(wire, ACCEPTED, server_frame(SUBSCRIBED % b',"delta":true')).done
+
+
+def test_a_server_that_gives_no_deltas_is_not_measured_as_one_that_does() -> None:
+    with pytest.raises(Refused, match='without "delta":true'):
+        connected(DeltaWire(SECRET), ACCEPTED, server_frame(SUBSCRIBED % b""))
+
+
+def test_compressed_publications_are_checked_byte_by_byte() -> None:
+    one = sample(wire=DeflateWire(SECRET))
+    one.take(b"".join(packed_frame(push(number)) for number in range(3)))
+    assert (one.received, one.times_ns, one.collect_faults()) == (3, [1000, 1001, 1002], [])
+    one.take(packed_frame(push(3).replace(b'"pad":"', b'"pad":"!')))
+    assert len(one.collect_faults()) == 1
+
+
+def test_a_compressed_frame_that_nobody_asked_for_is_a_fault() -> None:
+    one = Sample(ProductWire(SECRET), Reader(Bodies(SMALLEST_BODY), 0, 1), SMALLEST_BODY, b"")
+    one.take(packed_frame(push(0)))
+    assert one.collect_faults() == ["a compressed frame that nobody asked for"]
+
+
+def patched(number: int) -> bytes:
+    """The push of a publication as the difference to the one before it."""
+    patch = make_patch(Bodies(200).make(number - 1, 999 + number), Bodies(200).make(number, 1000 + number))
+    return (
+        b'{"push":{"channel":"bench","pub":{"data":%s,"offset":9,"delta":true}}}' % json.dumps(patch.decode()).encode()
+    )
+
+
+def whole(number: int) -> bytes:
+    text = json.dumps(Bodies(200).make(number, 1000 + number).decode()).encode()
+    return b'{"push":{"channel":"bench","pub":{"data":%s,"offset":9}}}' % text
+
+
+def test_publications_are_put_together_from_their_deltas() -> None:
+    one = sample(wire=DeltaWire(SECRET))
+    assert len(patched(1)) < 200
+    messages = [whole(number) if number in (0, 5) else patched(number) for number in range(13)]
+    one.take(b"".join(map(server_frame, messages)))
+    assert (one.received, one.times_ns[-1], one.collect_faults()) == (13, 1012, [])
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([patched(1)], "nothing came before it"),
+        ([whole(0), patched(12)], "another source"),
+        ([whole(0), whole(2)], "publication 2 came where 1 was due"),
+        ([whole(0), push(1)], "not one push"),
+        ([whole(0), whole(1) + b"\n" + whole(2)], "not one push"),
+    ],
+    ids=["no base", "another base", "gap", "not a text", "two"],
+)
+def test_deltas_that_do_not_fit_are_faults(messages: list[bytes], words: str) -> None:
+    one = sample(wire=DeltaWire(SECRET))
+    one.take(b"".join(map(server_frame, messages)))
+    [fault] = one.collect_faults()
+    assert words in fault
+
+
+def test_each_connection_has_deltas_of_its_own() -> None:
+    wire = DeltaWire(SECRET)
+    one, other = sample(wire=wire), sample(wire=wire)
+    one.take(server_frame(whole(0)))
+    other.take(server_frame(patched(1)))
+    assert one.collect_faults() == []
+    assert len(other.collect_faults()) == 1
+
+
+@pytest.mark.parametrize("size", [SMALLEST_BODY, 200, 1024])
+def test_publications_are_told_from_pings_however_small_they_become(size: int) -> None:
+    bodies = [Bodies(size).make(number, 10**12 + number) for number in range(2)]
+    plain = b'{"push":{"channel":"b","pub":{"data":%s}}}'
+    patch = json.dumps(make_patch(*bodies).decode()).encode()
+    [packed], _ = split(packed_frame(plain % bodies[1]))
+    assert len(packed.payload) >= DeflateWire(SECRET).smallest(size) > len(ProductWire.ping)
+    assert len(plain % patch) >= DeltaWire(SECRET).smallest(size) > len(ProductWire.ping)
+    assert ProductWire(SECRET).smallest(size) == size
