@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
 _BLOCK = 16
+# To look for moved blocks in less would cost more than the bytes it could save.
+_SHORTEST_SEARCH = 64
 # Writing a copy takes about as many bytes; a shorter one is not worth it.
 _SHORTEST_COPY = 5
 # Moved blocks are looked for at so many places where there is none, no more: the work for one publication has a bound.
@@ -59,7 +61,7 @@ def _copies(source: bytes, target: bytes, *, as_text: bool) -> list[_Copy]:
     suffix = _alike_at_end(source, target, shortest - prefix)
     end = len(target) - suffix
     found = [_Copy(0, prefix, 0)]
-    if end - prefix >= _BLOCK:
+    if end - prefix >= _SHORTEST_SEARCH:
         found += _moved(source, target, prefix, end)
     found.append(_Copy(end, suffix, len(source) - suffix))
     if as_text:
