@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import jwt
@@ -26,6 +27,7 @@ from notifier.config import (
     Size,
 )
 from notifier.config import Server as ServerSection
+from notifier.core.ports import Clock
 from notifier.server import Server
 
 SECRET = "a-secret-of-at-least-thirty-two-bytes"
@@ -43,6 +45,20 @@ def token(user: str = "ann", **claims: Any) -> str:
     return jwt.encode({"sub": user, "exp": int(time.time()) + 3600, **claims}, SECRET, algorithm="HS256")
 
 
+class LaterClock:
+    """Another clock, ahead of it."""
+
+    def __init__(self, clock: Clock, ahead_s: float) -> None:
+        self._clock = clock
+        self._ahead_s = ahead_s
+
+    def time(self) -> float:
+        return self._clock.time() + self._ahead_s
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic() + self._ahead_s
+
+
 class RunningServer:
     """A server that listens, and the API of it."""
 
@@ -55,6 +71,19 @@ class RunningServer:
     @property
     def websocket_url(self) -> str:
         return self.url.replace("http", "ws", 1) + "/connection/websocket"
+
+    def pass_time(self, seconds: float) -> None:
+        """What is due within so many seconds happens now."""
+        self.node.clock = LaterClock(self.node.clock, seconds)
+        self.node.tick()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing of any client has stayed behind."""
+        node = self.node
+        left = [node.sessions, node.inboxes, node.users, len(node.hub), node.presence.of("room.1")]
+        counted = [node.stats.connections.total(), node.stats.connected.total(), node.stats.subscriptions]
+        return not any(left) and not any(counted)
 
     async def api(self, method: str, **params: Any) -> dict[str, Any]:
         async with self.http.post(f"{self.url}/api/{method}", json=params, headers={"X-API-Key": API_KEY}) as response:
@@ -95,6 +124,41 @@ class Client:
     async def subscribe(self, channel: str, **fields: Any) -> dict[str, Any]:
         await self.send({"id": 9, "subscribe": {"channel": channel, **fields}})
         return await self.receive()
+
+
+class Body:
+    """The endless body of an answer, message by message: JSON lines, or events without anything but `data`."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        self._events = response.headers["Content-Type"].startswith("text/event-stream")
+
+    async def next(self) -> dict[str, Any] | None:
+        """The next message; None at the end."""
+        line = await self.response.content.readline()
+        if line and self._events:
+            assert line.startswith(b"data: "), line
+            assert await self.response.content.readline() == b"\n"
+        if not line:
+            return None
+        assert line.endswith(b"\n")
+        message: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
+        return message
+
+
+@asynccontextmanager
+async def stream(server: RunningServer, way: str, request: str, **headers: str) -> AsyncIterator[Body]:
+    """A stream of replies or pushes below `/connection/`; `way` is the path, with ` POST` where GET is usual."""
+    path, _, method = way.partition(" ")
+    by_query = path.endswith("sse") and not method
+    query = f"?cf_connect={quote(request)}" if by_query else ""
+    url = f"{server.url}/connection/{path}{query}"
+    body = None if by_query else request
+    async with server.http.request("GET" if by_query else "POST", url, data=body, headers=headers) as response:
+        assert response.status == 200, await response.text()
+        if path.endswith("sse"):
+            assert await response.content.readexactly(2) == b"\r\n"
+        yield Body(response)
 
 
 class Events:
