@@ -108,7 +108,8 @@ class Node:
         self.defer = defer
         self.draining = False
         self.sessions: dict[str, Session] = {}
-        self._by_user: dict[str, set[Session]] = {}
+        # Most users have one connection: a set for each of them would be the larger half of what this costs.
+        self._by_user: dict[str, Session | set[Session]] = {}
         # Of connections that are written to one way only: where the commands for them go, by the connection's secret.
         self.inboxes: dict[str, Callable[[bytes], Awaitable[None]]] = {}
         self.started_at = clock.monotonic()
@@ -132,7 +133,11 @@ class Node:
         """The client is known now."""
         self._waiting.discard(session.due_connect, session)
         self.sessions[session.client_id] = session
-        self._by_user.setdefault(session.identity.user, set()).add(session)
+        found = self._by_user.setdefault(session.identity.user, session)
+        if isinstance(found, set):
+            found.add(session)
+        elif found is not session:
+            self._by_user[session.identity.user] = {found, session}
         self.stats.connected[session.transport] += 1
         first = session.ping_interval_s * random.uniform(0.5, 1)  # noqa: S311 - spread, not secret
         session.due_ping = self._pings.add(self._in(first), session)
@@ -159,8 +164,9 @@ class Node:
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
             of_user = self._by_user[session.identity.user]
-            of_user.discard(session)
-            if not of_user:
+            if isinstance(of_user, set):
+                of_user.discard(session)
+            if of_user is session or not of_user:
                 del self._by_user[session.identity.user]
             self.stats.connected[session.transport] -= 1
 
@@ -194,7 +200,10 @@ class Node:
 
     def of_user(self, user: str) -> list[Session]:
         """The connected sessions of a user; those of nobody in particular for the empty one."""
-        return list(self._by_user.get(user, ()))
+        found = self._by_user.get(user)
+        if found is None:
+            return []
+        return list(found) if isinstance(found, set) else [found]
 
     def is_revoked(self, identity: Identity) -> bool:
         return (

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
 
 from notifier.core import commands
 from notifier.core.node import Node
@@ -18,7 +18,7 @@ from notifier.errors import Unavailable
 from notifier.protocol import codec_json, codec_protobuf, codes
 from notifier.protocol.codes import ConnectionEnded
 from notifier.protocol.encoding import JSON_EVENTS, JSON_LINES, PROTOBUF_STREAM, ClientEncoding
-from notifier.protocol.messages import Command
+from notifier.protocol.messages import Command, EmulationRequest
 from notifier.transports import streaming
 from notifier.transports.gate import Gate, cors_headers
 from notifier.transports.outlet import StreamOutlet
@@ -28,14 +28,6 @@ _logger = logging.getLogger(__name__)
 PROTOBUF_TYPE = "application/octet-stream"
 BODY_TIMEOUT_S = 15.0
 MAX_WAITING = 256
-
-
-class Upward(Struct):
-    """A request's body in JSON; `data` is what a WebSocket's text frame would hold."""
-
-    session: str = ""
-    node: str = ""
-    data: str = ""
 
 
 class Inbox:
@@ -80,18 +72,18 @@ class EmulationEndpoints:
         headers = cors_headers(self._gate.origin(request))
         if request.method == "OPTIONS":
             return preflight(request, headers)
-        encoding = PROTOBUF_STREAM if request.content_type == PROTOBUF_TYPE else JSON_LINES
-        body = await read_body(request, self._node.limits.max_message)
+        encoding = PROTOBUF_STREAM if _is_protobuf(request) else JSON_LINES
+        body = await read_body(request, self._node.limits.max_message, headers)
         return await self._stream(request, headers, "http_stream", encoding, body, b"")
 
     async def event_stream(self, request: web.Request) -> web.StreamResponse:
         headers = cors_headers(self._gate.origin(request))
         if request.method == "POST":
-            body = await read_body(request, self._node.limits.max_message)
+            body = await read_body(request, self._node.limits.max_message, headers)
         else:
             body = request.query.get("cf_connect", "").encode()
         if not body:
-            raise web.HTTPBadRequest(text="the connect command is missing: ?cf_connect={...}\n")
+            raise web.HTTPBadRequest(text="the connect command is missing: ?cf_connect={...}\n", headers=headers)
         headers = {**streaming.EVENTS, **headers}
         return await self._stream(request, headers, "emulated_sse", JSON_EVENTS, body, b"\r\n")
 
@@ -100,7 +92,7 @@ class EmulationEndpoints:
         headers = cors_headers(self._gate.origin(request))
         if request.method == "OPTIONS":
             return preflight(request, headers)
-        body = await read_body(request, self._node.limits.max_message)
+        body = await read_body(request, self._node.limits.max_message, headers)
         try:
             node, session, data = _upward(request, body)
         except ValueError as error:
@@ -141,19 +133,21 @@ class EmulationEndpoints:
         return await streaming.serve(request, headers, encoding, node.limits, made, begin, first)
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """Raises HTTPRequestEntityTooLarge above the limit, HTTPRequestTimeout when it does not come in time."""
+async def read_body(request: web.Request, limit: int, headers: Mapping[str, str]) -> bytes:
+    """Raises HTTPRequestEntityTooLarge above the limit, HTTPRequestTimeout when it does not come in time; both with the
+    headers, because an SDK in a browser takes the server for lost when it may not read a status."""
     if (request.content_length or 0) > limit:
-        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
+        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0, headers=headers)
     parts = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for part in request.content.iter_any():
                 parts += part
                 if len(parts) > limit:
-                    raise web.HTTPRequestEntityTooLarge(limit, len(parts))
+                    raise web.HTTPRequestEntityTooLarge(limit, len(parts), headers=headers)
     except TimeoutError:
-        raise web.HTTPRequestTimeout(text=f"the body did not come within {BODY_TIMEOUT_S:.0f} s\n") from None
+        text = f"the body did not come within {BODY_TIMEOUT_S:.0f} s\n"
+        raise web.HTTPRequestTimeout(text=text, headers=headers) from None
     return bytes(parts)
 
 
@@ -167,12 +161,17 @@ def preflight(request: web.Request, headers: dict[str, str]) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
 
 
+def _is_protobuf(request: web.Request) -> bool:
+    """Whether the request says so; for what says nothing, `content_type` answers the same."""
+    return "Content-Type" in request.headers and request.content_type == PROTOBUF_TYPE
+
+
 def _upward(request: web.Request, body: bytes) -> tuple[str, str, bytes]:
     """Node, session and commands of a request. Raises ValueError for what is none."""
-    if request.content_type == PROTOBUF_TYPE:
+    if _is_protobuf(request):
         return codec_protobuf.emulation(body)
     try:
-        found = msgspec.json.decode(body, type=Upward)
+        found = msgspec.json.decode(body, type=EmulationRequest)
     except codec_json.DECODE_ERRORS as error:
         raise ValueError(codec_json.what_was_wrong(error)) from error
     return found.node, found.session, found.data.encode()

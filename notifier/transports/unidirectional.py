@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from notifier.core import connecting
 from notifier.core.node import Node
@@ -39,20 +39,20 @@ class UnidirectionalEndpoints:
         self._gate.origin(request)
         node, limits = self._node, self._node.limits
         asked = request.query.get("cf_connect", "")
-        wanted = _request(asked.encode()) if asked else None
+        wanted = _request(asked.encode(), {}) if asked else None
         socket = await accept(request, node)
         transport = request.transport
         if transport is None:
             return socket
         outlet = WebSocketOutlet(transport, limits.max_buffer, limits.close_timeout, streaming.farewell(BARE_WEBSOCKET))
         outlet.session = session = OneWaySession(node, outlet, "uni_websocket", BARE_WEBSOCKET)
-        if wanted is None:
-            wanted = await _first_frame(socket, session)
         if wanted is not None:
             await _connect(session, wanted)
 
-        async def take(_data: bytes) -> None:
-            raise bad_command("this connection is one-way")
+        async def take(data: bytes) -> None:
+            if session.is_connected:
+                raise bad_command("this connection is one-way")
+            await _connect(session, _decode(data))
 
         await converse(socket, outlet, take, binary=False)
         return socket
@@ -60,7 +60,7 @@ class UnidirectionalEndpoints:
     async def event_stream(self, request: web.Request) -> web.StreamResponse:
         headers = {**streaming.EVENTS, **cors_headers(self._gate.origin(request))}
         if request.method == "POST":
-            body = await read_body(request, self._node.limits.max_message)
+            body = await read_body(request, self._node.limits.max_message, headers)
         else:
             body = request.query.get("cf_connect", "").encode()
         return await self._stream(request, headers, "uni_sse", BARE_EVENTS, body or b"{}", b"\r\n")
@@ -69,7 +69,7 @@ class UnidirectionalEndpoints:
         headers = cors_headers(self._gate.origin(request))
         if request.method == "OPTIONS":
             return preflight(request, headers)
-        body = await read_body(request, self._node.limits.max_message)
+        body = await read_body(request, self._node.limits.max_message, headers)
         return await self._stream(request, headers, "uni_http_stream", BARE_LINES, body, b"")
 
     async def _stream(
@@ -83,7 +83,7 @@ class UnidirectionalEndpoints:
     ) -> web.StreamResponse:
         node = self._node
         streaming.refuse_when_not_ready(node, headers)
-        wanted = _request(body)
+        wanted = _request(body, headers)
 
         def made(outlet: StreamOutlet) -> OneWaySession:
             return OneWaySession(node, outlet, transport_name, encoding)
@@ -94,25 +94,20 @@ class UnidirectionalEndpoints:
         return await streaming.serve(request, headers, encoding, node.limits, made, begin, first)
 
 
-def _request(body: bytes) -> ConnectRequest:
-    """Raises HTTPBadRequest."""
+def _decode(body: bytes) -> ConnectRequest:
+    """Raises ConnectionEnded (3501)."""
     try:
         return msgspec.json.decode(body, type=ConnectRequest)
     except codec_json.DECODE_ERRORS as error:
-        raise web.HTTPBadRequest(text=f"connect request: {codec_json.what_was_wrong(error)}\n") from error
+        raise bad_command(codec_json.what_was_wrong(error)) from error
 
 
-async def _first_frame(socket: web.WebSocketResponse, session: OneWaySession) -> ConnectRequest | None:
-    """The connect request in the first text frame; None when there was none, and the session is over."""
-    message = await socket.receive()  # ended by the node when nothing comes in time
-    if message.type is WSMsgType.TEXT:
-        try:
-            return msgspec.json.decode(message.data, type=ConnectRequest)
-        except codec_json.DECODE_ERRORS as error:
-            session.disconnect(bad_command(codec_json.what_was_wrong(error)).disconnect)
-            return None
-    session.disconnect(bad_command("the first frame must be the connect request").disconnect)
-    return None
+def _request(body: bytes, headers: dict[str, str]) -> ConnectRequest:
+    """Raises HTTPBadRequest."""
+    try:
+        return _decode(body)
+    except ConnectionEnded as error:
+        raise web.HTTPBadRequest(text=f"connect request: {error}\n", headers=headers) from error
 
 
 async def _connect(session: OneWaySession, wanted: ConnectRequest) -> None:
