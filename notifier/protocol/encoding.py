@@ -80,12 +80,15 @@ class ClientEncoding:
 
     __slots__ = ("__weakref__", "_frame", "_variants", "codec", "form", "name", "ping", "via")
 
-    def __init__(self, name: str, codec: Codec, frame: Framing, *, form: Form = Form.PLAIN, via: str = "") -> None:
+    def __init__(
+        self, name: str, codec: Codec, frame: Framing, *, form: Form = Form.PLAIN, via: str = "", also_ping: bytes = b""
+    ) -> None:
+        """`also_ping` is what goes out with every ping."""
         self.name = name
         self.codec = codec
         self.form = form
         self.via = via
-        self.ping = frame(codec.join([codec.ping]))
+        self.ping = frame(codec.join([codec.ping])) + also_ping
         self._frame = frame
         self._variants: WeakValueDictionary[tuple[Form, str], ClientEncoding] = WeakValueDictionary()
 
@@ -197,7 +200,7 @@ PROTOBUF_WEBSOCKET = ClientEncoding("protobuf", ProtobufCodec(), _binary_frame)
 JSON_LINES = ClientEncoding("json-lines", JsonCodec(), _line)
 PROTOBUF_STREAM = ClientEncoding("protobuf-stream", ProtobufCodec(), _as_it_is)
 JSON_EVENTS = ClientEncoding("json-events", JsonCodec(), frames.event)
-BARE_WEBSOCKET = ClientEncoding("bare", BareCodec(), _text_frame)
+BARE_WEBSOCKET = ClientEncoding("bare", BareCodec(), _text_frame, also_ping=frames.frame(frames.PING, b""))
 BARE_LINES = ClientEncoding("bare-lines", BareCodec(), _line)
 BARE_EVENTS = ClientEncoding("bare-events", BareCodec(), frames.event)
 SSE = EventStream(envelope=False)

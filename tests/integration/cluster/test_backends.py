@@ -200,8 +200,7 @@ async def test_calls_end_at_once_when_the_broker_goes_and_work_again_when_it_is_
 ) -> None:
     section = RabbitMQ(url=Secret(private_rabbitmq.url), connect_timeout=Duration(3 * SECOND))
     member = await new_member(section).start().ready()
-    async with await aio_pika.connect(private_rabbitmq.url) as connection:
-        await (await connection.channel()).declare_queue("q", durable=True)
+    await _declare(private_rabbitmq, "q")
     waiting = asyncio.create_task(member.backends.call("q", "m", b"1", INFO, 600))
     await eventually(lambda: bool(member.backends._waiting))
     private_rabbitmq.kill()
@@ -214,7 +213,13 @@ async def test_calls_end_at_once_when_the_broker_goes_and_work_again_when_it_is_
         await member.backends.send("q", b"1", INFO)
     private_rabbitmq.start()
     await member.ready()
+    await _declare(private_rabbitmq, "q")  # a broker killed this soon may have forgotten it
     await member.backends.send("q", b"1", INFO)
+
+
+async def _declare(broker: Broker, queue: str) -> None:
+    async with await aio_pika.connect(broker.url) as connection:
+        await (await connection.channel()).declare_queue(queue, durable=True)
 
 
 async def test_what_is_sent_to_a_broker_that_hangs_ends_in_time(
