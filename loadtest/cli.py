@@ -6,15 +6,17 @@ import argparse
 import datetime as dt
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from loadtest import chart, environment
+from loadtest import archive, chart, compare, environment, ingest, publishing
+from loadtest.kinds import kind_of
 from loadtest.limits import NotEnough, allow_open_files, check_cores, on_core
-from loadtest.measurement import Measurement, Timing
+from loadtest.measurement import Timing
 from loadtest.peers.attached import Access, Attached
 from loadtest.peers.catalogue import PEERS
 from loadtest.peers.peer import Missing, NotStarted, Peer
@@ -22,15 +24,28 @@ from loadtest.peers.product import Product
 from loadtest.progress import Progress
 from loadtest.report import Report, Settings, form, markdown
 from loadtest.results import Point, Row
-from loadtest.scenarios import DEFAULT_SERVERS, SCENARIOS, Scenario, parse_point
+from loadtest.scenarios import SCENARIOS, Scenario, parse_point
+from loadtest.trials import cli as trials
 
 CACHE = Path("~/.cache/notifier-loadtest")
 OUT = Path("var/loadtest")
+# What is more than one scenario. Each takes the words after its name, and answers with an exit code.
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "archive": archive.main,
+    "compare": compare.main,
+    "ingest": ingest.main,
+    "report": publishing.main,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0: measured; 1: nothing could be measured; 2: cannot be measured here."""
-    options = parse(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in COMMANDS:
+        return COMMANDS[words[0]](words[1:])
+    if words and words[0] in trials.TRIALS:
+        return trials.main(words)
+    options = parse(words)
     scenario = SCENARIOS[options.scenario]
     # The servers end with us: a signal must unwind what has been started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -54,9 +69,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest",
         description="Measures this server and others side by side, each alone on one core, in interleaved rounds.",
-        epilog="Servers: " + "; ".join(f"{key} ({peer.label})" for key, peer in PEERS.items()) + ".",
+        epilog="Servers: " + "; ".join(f"{key} ({peer.label})" for key, peer in PEERS.items()) + "."
+        f" Trials with a bound: {', '.join(trials.TRIALS)}.",
     )
-    commands = parser.add_subparsers(dest="scenario", required=True, metavar="|".join(SCENARIOS))
+    commands = parser.add_subparsers(dest="scenario", required=True, metavar="|".join([*SCENARIOS, *COMMANDS]))
     for scenario in SCENARIOS.values():
         _add_options(commands.add_parser(scenario.key, help=scenario.about, description=scenario.about), scenario)
     options = parser.parse_args(argv)
@@ -73,10 +89,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _add_options(parser: argparse.ArgumentParser, scenario: Scenario) -> None:
-    points = ",".join(f"{p.connections}x{p.rate:g}" if p.rate else str(p.connections) for p in scenario.points)
-    form_of_point = "CONNECTIONSxRATE" if scenario.points[0].rate else "CONNECTIONS"
+    points = ",".join(f"{p.channels or p.connections}" + f"x{p.rate:g}" * bool(p.rate) for p in scenario.points)
+    form_of_point = ("CHANNELS" if scenario.points[0].channels else "CONNECTIONS") + "xRATE" * bool(
+        scenario.points[0].rate
+    )
     add = parser.add_argument
-    add("--servers", default=",".join(DEFAULT_SERVERS), metavar="A,B", help="in this order (default: %(default)s)")
+    add("--servers", default=",".join(scenario.servers), metavar="A,B", help="in this order (default: %(default)s)")
     add("--points", default=points, metavar=f"{form_of_point},…", help="(default: %(default)s)")
     add("--size", type=int, default=200, help="bytes of one publication's data (default: %(default)s)")
     add("--rounds", type=int, default=scenario.rounds, help="every round runs all servers (default: %(default)s)")
@@ -159,7 +177,7 @@ def measure(
     ]  # fmt: skip
     for place, turn in enumerate(turns, 1):
         name = f"[{place}/{len(turns)}] round {turn.round} · {turn.point.name} · {turn.peer.label}"
-        measurement = Measurement(turn.peer, turn.point, timing, partial(progress.say, name))
+        measurement = kind_of(turn.point.scenario)(turn.peer, turn.point, timing, partial(progress.say, name))
         row = measurement.run(turn.round)
         rows.append(row)
         progress.done(f"{name}: {summary(row, scenario)}")

@@ -88,6 +88,18 @@ def split(data: bytes) -> tuple[list[Frame], bytes]:
     return found, data[position:]
 
 
+class FrameSplitter:
+    """One connection's frames, whole ones only, however its bytes are cut."""
+
+    def __init__(self, rest: bytes = b"") -> None:
+        self._rest = rest
+
+    def take(self, data: bytes) -> list[Frame]:
+        """Raises FrameError."""
+        frames, self._rest = split(self._rest + data)
+        return frames
+
+
 class FrameCounter:
     """Counts the publications in many streams of frames, exactly, however the streams are cut into chunks.
 

@@ -1,6 +1,6 @@
 """The process with all the connections: a bare epoll loop that counts, and looks closely at a sample.
 
-Nearly all connections only count frames (`FrameCounter`). A sample parses, checks and times every publication; it is
+Nearly all connections only count (`Wire.counter`). A sample parses, checks and times every publication; it is
 read at once, also between every few reads of the others, so that their bulk does not show as the server's latency. How
 long the sample had to wait all the same is measured too, and reported as the generator's own lag.
 
@@ -17,7 +17,7 @@ import select
 import time
 from multiprocessing.connection import Connection
 
-from loadtest.frames import CLOSE, PING, PONG, Frame, FrameCounter, FrameError, client_frame
+from loadtest.frames import CLOSE, PING, PONG, Frame, FrameError, client_frame
 from loadtest.latency import Quantiles
 from loadtest.limits import on_core
 from loadtest.opening import RECEIVE_BYTES, Opener, OpeningFailed, Ready
@@ -58,7 +58,7 @@ class Generator:
         slots = max(one.socket.fileno() for one in ready) + 1
         self._sockets = {one.socket.fileno(): one.socket for one in ready}
         self._receive = {fd: one.recv_into for fd, one in self._sockets.items()}
-        self._counter = FrameCounter(slots, spec.wire.smallest(spec.traffic.size))
+        self._counter = spec.wire.counter(slots, spec.traffic.size)
         self._buffer = bytearray(BUFFER_BYTES)
         self._bulk_poll = select.epoll()
         self._front_poll = select.epoll()
@@ -120,7 +120,7 @@ class Generator:
 
     def _open(self) -> list[Ready]:
         spec = self._spec
-        steps = [spec.wire.steps(index, spec.traffic.channel(index)) for index in range(spec.traffic.connections)]
+        steps = [spec.wire.steps(index, *spec.traffic.channels_of(index)) for index in range(spec.traffic.connections)]
         opener = Opener(spec.port, steps)
         self._meter.open()
         ready = opener.run(spec.in_flight, spec.open_deadline_s)
@@ -131,12 +131,12 @@ class Generator:
         """The samples stand evenly between the others, in the order in which the server got to know them."""
         spec = self._spec
         traffic, bodies = spec.traffic, Bodies(spec.traffic.size)
-        first = {index: number for number, index in enumerate(traffic.order())}
+        places = traffic.places()
         every = max(1, min(spec.sample_every, len(ready) // spec.sample_least))
         for place, one in enumerate(ready):
             fd = one.socket.fileno()
             if place % every == 0:
-                reader = Reader(bodies, first.get(one.number, 0), traffic.period)
+                reader = Reader(bodies, *places[one.number])
                 self._samples[fd] = Sample(spec.wire, reader, traffic.size, one.rest)
                 self._front_poll.register(fd, select.EPOLLIN)
                 continue
@@ -210,6 +210,7 @@ class Generator:
         match order:
             case OpenWindow():
                 self._read_bulk()
+                del self._latencies[:], self._lags[:]
                 self._meter.open(self._received(), self._received_bytes)
                 self._window_open = True
             case CloseWindow():

@@ -17,9 +17,15 @@ class NotEnough(Exception):
 
 
 def allow_open_files(connections: int) -> int:
-    """Raise this process's soft limit to the hard one; its children inherit it. Raises NotEnough."""
+    """Raise this process's soft limit to the hard one, and that one too if it is too low and this process may; its
+    children inherit both. Raises NotEnough."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and connections + SPARE_FILES > hard:
+        with contextlib.suppress(OSError, ValueError):
+            needed = connections + SPARE_FILES
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, needed))
+            return needed
     if hard != resource.RLIM_INFINITY and connections + SPARE_FILES > hard:
         raise NotEnough(
             f"{connections:,} connections need {connections + SPARE_FILES:,} open files; the hard limit is {hard:,}"

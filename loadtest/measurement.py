@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -22,8 +22,14 @@ from loadtest.window import Meter, Window
 
 SETTLE_S = 2.0
 # One connection in so many is looked at closely. Where each gets little, there is time for more.
-SAMPLE_EVERY = {"fanout": 50}
+SAMPLE_EVERY = {"fanout": 50, "mixed": 50}
 SAMPLE_EVERY_ELSE = 5
+TRAFFIC: dict[str, Literal["fanout", "unicast", "mixed"]] = {
+    "fanout": "fanout",
+    "subscribers": "fanout",
+    "many": "fanout",
+    "mixed": "mixed",
+}
 LEAD_S = 0.3  # from the order to publish to the first publication
 TAIL_S = 0.5  # publishing goes on for a moment after the window
 ANSWER_DEADLINE_S = 180.0
@@ -42,6 +48,7 @@ class Timing(msgspec.Struct, frozen=True):
     server_core: int
     client_core: int
     read_every_s: float
+    settle_s: float = SETTLE_S
 
 
 class MeasurementFailed(Exception):
@@ -71,16 +78,17 @@ class Helper:
             return said
         raise MeasurementFailed(getattr(said, "reason", None) or f"expected {kind.__name__}, got {said}")
 
-    def end(self) -> None:
+    def end(self, patience_s: float = 10.0) -> None:
         self._pipe.close()
-        self._process.join(10)
+        self._process.join(patience_s)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
 
 
 class Measurement:
-    """One row. `tell` gets a word now and then on what is being done."""
+    """One row: connect everybody, publish or wait. Other kinds of work say in `_wanted` who is connected first, and in
+    `_act` what is done then. `tell` gets a word now and then on what is being done."""
 
     def __init__(self, peer: Peer, point: Point, timing: Timing, tell: Callable[[str], None]) -> None:
         self._peer = peer
@@ -89,8 +97,14 @@ class Measurement:
         self._tell = tell
         self._helpers: list[Helper] = []
         self._beside: list[int] = []
-        kind = "fanout" if point.scenario == "fanout" else "unicast"
-        self._traffic = Traffic(kind, point.connections, point.rate, point.size)  # type: ignore[arg-type]
+        self._traffic = self._wanted()
+
+    def _wanted(self) -> Traffic:
+        """What those who are connected first get."""
+        point = self._point
+        return Traffic(
+            TRAFFIC.get(point.scenario, "unicast"), point.connections, point.rate, point.size, point.channels
+        )
 
     def run(self, number: int) -> Row:
         """Never raises for a server that does not do what it should: the row says so."""
@@ -98,8 +112,8 @@ class Measurement:
         folder = Path(tempfile.mkdtemp(prefix="loadtest-"))
         try:
             self._tell("starting")
-            pid = self._peer.start(folder, self._timing.server_core)
-            self._measure(row, pid)
+            self._folder = folder
+            self._measure(row, self._start())
         except (MeasurementFailed, NotStarted, OSError) as error:
             row.failed = f"{error}\n{self._peer.last_words()}".strip()
         finally:
@@ -109,11 +123,19 @@ class Measurement:
             shutil.rmtree(folder, ignore_errors=True)
         return row
 
+    def _start(self) -> int:
+        """The server's process. Raises NotStarted."""
+        return self._peer.start(self._folder, self._timing.server_core)
+
     def _measure(self, row: Row, pid: int) -> None:
-        time.sleep(SETTLE_S / 2)
+        time.sleep(self._timing.settle_s / 2)
         pids = procfs.tree(pid)
         self._beside = sorted(set(procfs.tree(os.getpid())) - {os.getpid(), *pids})
         row.memory_before = procfs.memory_bytes(pids)
+        self._act(row, pids)
+
+    def _act(self, row: Row, pids: list[int]) -> None:
+        """What is done to the running server. Raises MeasurementFailed."""
         crowd = self._connect(row, pids)
         if self._point.rate:
             self._publish(row, crowd)
@@ -124,21 +146,21 @@ class Measurement:
 
     def _connect(self, row: Row, pids: list[int]) -> Helper:
         self._tell("connecting")
-        timing = self._timing
+        timing, traffic = self._timing, self._traffic
         spec = orders.Spec(
             port=self._peer.port,
             wire=self._peer.wire,
-            traffic=self._traffic,
+            traffic=traffic,
             server_pids=pids,
             server_core=timing.server_core,
             client_core=timing.client_core,
             read_every_s=timing.read_every_s,
-            sample_every=SAMPLE_EVERY.get(self._point.scenario, SAMPLE_EVERY_ELSE),
+            sample_every=SAMPLE_EVERY.get(traffic.kind, SAMPLE_EVERY_ELSE),
         )
         crowd = self._helper(generator.main, spec)
         opened = crowd.hear(orders.Opened)
-        time.sleep(SETTLE_S)
-        connections = self._point.connections
+        time.sleep(self._timing.settle_s)
+        connections = self._traffic.connections
         row.memory_after = procfs.memory_bytes(pids)
         row.kb_per_connection = (row.memory_after - (row.memory_before or 0)) / connections / 1000
         row.window = opened.window
@@ -163,7 +185,7 @@ class Measurement:
         row.beside_cpu_s = procfs.cpu_seconds(self._beside) - beside_s
         published = voice.hear(publisher.Published)
         row.publisher_lag, row.publisher_cpu_s = published.lag, published.cpu_s
-        crowd.tell(orders.Finish(count * traffic.copies, FINISH_DEADLINE_S))
+        crowd.tell(orders.Finish(traffic.deliveries(count), FINISH_DEADLINE_S))
         totals = crowd.hear(orders.Totals)
         self._judge(row, row.window, totals, count)
 
@@ -177,14 +199,14 @@ class Measurement:
 
     def _judge(self, row: Row, window: Window, totals: orders.Totals, count: int) -> None:
         traffic = self._traffic
-        row.expected, row.received = count * traffic.copies, totals.received
+        row.expected, row.received = traffic.deliveries(count), totals.received
         row.latency = window.latency
         row.deliveries_per_s = window.deliveries / window.seconds
         row.generator_cpu = window.generator_cpu_s / window.seconds
         if window.deliveries:
             row.cpu_us = window.server_cpu_s / window.deliveries * 1e6
             row.bytes_a_delivery = window.received_bytes / window.deliveries
-        row.notes += trust_notes(window) + pace_notes(window, traffic.rate * traffic.copies, traffic.copies)
+        row.notes += trust_notes(window) + pace_notes(window, traffic.deliveries_per_s, traffic.most_copies)
         row.notes += lag_notes(row.publisher_lag)
         if row.received != row.expected:
             kind = "incomplete" if row.received < row.expected else "wrong"
@@ -197,7 +219,7 @@ class Measurement:
     def _idle(self, pids: list[int]) -> float:
         meter = Meter(pids, self._timing.server_core, self._timing.client_core)
         meter.open()
-        time.sleep(self._timing.seconds)
+        time.sleep(max(self._timing.seconds, self._peer.ping_every_s))  # pings come in one batch for each interval
         window = meter.close()
         return window.server_cpu_s / window.seconds
 

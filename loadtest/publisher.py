@@ -82,7 +82,7 @@ async def _main(spec: Spec, pipe: Connection) -> None:
 async def publish(feed: Feed, traffic: Traffic, start: Start) -> Published:
     """All of them, each when it is due."""
     bodies = Bodies(traffic.size)
-    channels = [traffic.channel(index) for index in traffic.order()]
+    channels = traffic.order()
     interval = 1 / traffic.rate
     lags = array.array("q")
     number = 0

@@ -20,17 +20,22 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 class Point(msgspec.Struct, frozen=True):
-    """What is done to a server. `rate` is 0 where nothing is published."""
+    """What is done to a server. `rate` is 0 where nothing is published, `channels` where that follows from the rest."""
 
     scenario: str
     connections: int
     rate: float = 0
     size: int = 200
+    channels: int = 0
 
     @property
     def name(self) -> str:
         if not self.rate:
             return f"{self.connections:,} connections"
+        if self.channels:
+            return f"{self.channels:,} channels on {self.connections:,} connections, {self.rate:,g}/s in all"
+        if self.scenario == "mixed":
+            return f"{self.connections:,} connections, {self.rate:,g}/s in all"
         if self.scenario == "unicast":
             return f"{self.connections:,} channels, {self.rate:,g}/s in all"
         return f"{self.connections:,} {TIMES} {self.rate:,g}/s"
@@ -41,7 +46,8 @@ class Row(msgspec.Struct, kw_only=True):
 
     `cpu_us`: the server's CPU time for one delivery, or for one opened connection. `bytes_a_delivery`: what a client
     reads from its socket for one, frame and all. `notes`: why not to trust it, or only in part; `failed`: why there is
-    nothing else. `beside_cpu_s`: what RabbitMQ used while publishing lasted.
+    nothing else. `beside_cpu_s`: what RabbitMQ used while publishing lasted. `recovered_s`: until all clients had
+    got what they had missed; `memory_ratio`: the server's after that to before.
     """
 
     server: str
@@ -66,6 +72,9 @@ class Row(msgspec.Struct, kw_only=True):
     publisher_lag: Quantiles | None = None
     publisher_cpu_s: float | None = None
     beside_cpu_s: float | None = None
+    recovered_s: float | None = None
+    memory_ratio: float | None = None
+    switches_per_s: float | None = None
     generator_cpu: float | None = None
 
 
@@ -89,6 +98,9 @@ class Cell(msgspec.Struct, kw_only=True):
     kb_per_connection: float | None
     idle_cpu: float | None
     generator_cpu: float | None
+    recovered_s: float | None
+    memory_ratio: float | None
+    switches_per_s: float | None
     notes: list[str]
 
 
@@ -142,7 +154,7 @@ def _cell(group: Sequence[Row], base: Sequence[Row], measure: Callable[[Row], fl
         server=group[0].server,
         point=group[0].point,
         rounds=len(good),
-        ratio=median_of(_ratios(good, base, measure)),
+        ratio=median_of(ratios(good, base, measure)),
         cpu_us=median(lambda row: row.cpu_us),
         p50=median(lambda row: row.latency.p50 if row.latency else None),
         p90=median(lambda row: row.latency.p90 if row.latency else None),
@@ -156,11 +168,14 @@ def _cell(group: Sequence[Row], base: Sequence[Row], measure: Callable[[Row], fl
         kb_per_connection=median(lambda row: row.kb_per_connection),
         idle_cpu=median(lambda row: row.idle_cpu),
         generator_cpu=median(lambda row: row.generator_cpu),
+        recovered_s=median(lambda row: row.recovered_s),
+        memory_ratio=median(lambda row: row.memory_ratio),
+        switches_per_s=median(lambda row: row.switches_per_s),
         notes=list(notes),
     )
 
 
-def _ratios(rows: Sequence[Row], base: Sequence[Row], measure: Callable[[Row], float | None]) -> Iterable[float]:
+def ratios(rows: Sequence[Row], base: Sequence[Row], measure: Callable[[Row], float | None]) -> Iterable[float]:
     """Each round's value against the same round's value of the baseline."""
     by_round = {row.round: measure(row) for row in base if not row.failed}
     for row in rows:

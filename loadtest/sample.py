@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest.frames import BINARY, Frame, split
+from loadtest.frames import BINARY, Frame
 from loadtest.traffic import Reader
 from loadtest.wire import Wire
 
@@ -17,7 +17,7 @@ class Sample:
         self._compressed = wire.compressed
         self._reader = reader
         self._least = wire.smallest(size)
-        self._rest = rest
+        self._splitter = wire.splitter(rest)
         self._faults: list[str] = []
         self.times_ns: list[int] = []
 
@@ -27,10 +27,9 @@ class Sample:
 
     def take(self, data: bytes) -> list[Frame]:
         """Answers the frames that are no publications. Raises FrameError."""
-        frames, self._rest = split(self._rest + data)
         self.times_ns.clear()
         others = []
-        for frame in frames:
+        for frame in self._splitter.take(data):
             if frame.opcode > BINARY or len(frame.payload) < self._least:
                 others.append(frame)
                 continue

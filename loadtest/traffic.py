@@ -19,6 +19,10 @@ _TIME = slice(6, 26)
 _NUMBER = slice(33, 43)
 _HEAD = len(_BEGIN % (0, 0))
 SMALLEST_BODY = _HEAD + len(_END)
+# Every body begins with it, and it is nowhere else: where frames cannot be counted, it can.
+MARK = b'{"t":"'
+# Of mixed traffic: so many publications for one client each follow one for many.
+OWN_IN_A_ROW = 9
 
 
 class Bodies:
@@ -57,34 +61,83 @@ def _prose(size: int) -> bytes:
 class Traffic(msgspec.Struct, frozen=True):
     """Publications of `size` bytes, `rate` a second in total.
 
-    `fanout`: all connections listen to one channel. `unicast`: each has a channel of its own, and publications go
-    round all of them in an order that is shuffled once.
+    `fanout`: all connections listen to one channel. `unicast`: each has channels of its own, one or, with `channels`,
+    that many in all, and publications go round all of them in an order that is shuffled once. `mixed`: some of the
+    connections listen to one channel, the others have one each; one publication in ten goes to the many.
     """
 
-    kind: Literal["fanout", "unicast"]
+    kind: Literal["fanout", "unicast", "mixed"]
     connections: int
     rate: float
     size: int
+    channels: int = 0
 
-    def channel(self, index: int) -> str:
+    def channels_of(self, index: int) -> list[str]:
         """Where the connection listens. All names of a run have one length, so frames have one size."""
-        return "bench" if self.kind == "fanout" else f"user.{index:06d}"
+        if index >= self.users:
+            return [self._common]
+        return [_own(number) for number in range(index, self._own_channels, self.users)]
 
-    def order(self) -> list[int]:
-        """The listeners of publication 0, 1, 2 …; then from the start again. For a fan-out: everybody, always."""
+    def order(self) -> list[str]:
+        """The channels of publication 0, 1, 2 …; then from the start again."""
         if self.kind == "fanout":
-            return [0]
-        return random.Random(1).sample(range(self.connections), self.connections)
+            return [self._common]
+        found = []
+        for first in range(0, self._own_channels, self.users):
+            for place, index in enumerate(self._shuffled()):
+                if self.kind == "mixed" and place % OWN_IN_A_ROW == 0:
+                    found.append(self._common)
+                found.append(_own(first + index))
+        return found
+
+    def places(self) -> list[tuple[int, int]]:
+        """For each connection: the number of its first publication, and how much that of each next one is higher."""
+        mixed, row = self.kind == "mixed", OWN_IN_A_ROW + 1
+        found = [(0, row if mixed else 1)] * self.connections
+        for at, index in enumerate(self._shuffled()):
+            turn, place = divmod(at, OWN_IN_A_ROW)
+            found[index] = (turn * row + place + 1, self.users // OWN_IN_A_ROW * row) if mixed else (at, self.users)
+        return found
 
     @property
-    def period(self) -> int:
-        """How much a publication's number exceeds that of the one before it on the same connection."""
-        return 1 if self.kind == "fanout" else self.connections
+    def users(self) -> int:
+        """How many connections have channels of their own; the first ones do."""
+        if self.kind == "mixed":
+            return self.connections // (2 * OWN_IN_A_ROW) * OWN_IN_A_ROW
+        return self.connections if self.kind == "unicast" else 0
 
     @property
-    def copies(self) -> int:
-        """Deliveries that one publication makes."""
-        return self.connections if self.kind == "fanout" else 1
+    def most_copies(self) -> int:
+        """Deliveries that one publication makes at most."""
+        return self.connections - self.users if self.kind != "unicast" else 1
+
+    def deliveries(self, publications: int) -> int:
+        """That the first so many publications make together."""
+        if self.kind != "mixed":
+            return publications * self.most_copies
+        to_many = -(-publications // (OWN_IN_A_ROW + 1))
+        return to_many * self.most_copies + publications - to_many
+
+    @property
+    def deliveries_per_s(self) -> float:
+        if self.kind != "mixed":
+            return self.rate * self.most_copies
+        return self.rate * (self.most_copies + OWN_IN_A_ROW) / (OWN_IN_A_ROW + 1)
+
+    @property
+    def _common(self) -> str:
+        return "bench" if self.kind == "fanout" else "room.000000"
+
+    @property
+    def _own_channels(self) -> int:
+        return self.channels or self.users
+
+    def _shuffled(self) -> list[int]:
+        return random.Random(1).sample(range(self.users), self.users)
+
+
+def _own(number: int) -> str:
+    return f"user.{number:06d}"
 
 
 class Reader:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from loadtest.deflate import NAME, OFFER
-from loadtest.frames import CLOSE, client_frame, first
+from loadtest.events import EventCounter, EventSplitter
+from loadtest.frames import CLOSE, Frame, FrameCounter, FrameSplitter, client_frame, first
 
 HTTP_END = b"\r\n\r\n"
 
@@ -17,13 +18,30 @@ Decode = Callable[[bytes], bytes]
 class Step(NamedTuple):
     """Send this (if anything), then wait for an answer that contains `until`.
 
-    `framed`: the answers are WebSocket frames. The answer must hold `needs` as well, or it is a refusal.
+    `framed`: the answers are WebSocket frames; an HTTP answer must have this `status`. The answer must hold `needs` as
+    well, `times` times at least, or it is a refusal.
     """
 
     send: bytes
     until: bytes
     framed: bool = True
     needs: bytes = b""
+    times: int = 1
+    status: bytes = b" 101 "
+
+
+class Splitter(Protocol):
+    """One connection's bytes, taken apart. Raises FrameError."""
+
+    def take(self, data: bytes) -> list[Frame]: ...
+
+
+class Counter(Protocol):
+    """All connections' publications. `feed` answers what else came."""
+
+    counts: list[int]
+
+    def feed(self, slot: int, buffer: bytearray, length: int) -> list[Frame] | None: ...
 
 
 class Wire(ABC):
@@ -35,8 +53,13 @@ class Wire(ABC):
     compressed = False
 
     @abstractmethod
-    def steps(self, index: int, channel: str) -> list[Step]:
-        """What connection number `index` does to become a subscriber of the channel."""
+    def steps(self, index: int, *channels: str) -> list[Step]:
+        """What connection number `index` does to become a subscriber of the channels."""
+
+    def switch(self, turn: int, before: str, after: str) -> list[Step]:  # noqa: ARG002 - for those who can
+        """What a subscriber does to leave one channel for another; `turn` rises from 0 on each connection. Raises
+        Unspeakable."""
+        raise Unspeakable(f"{type(self).__name__} has no words for leaving a channel")
 
     @abstractmethod
     def body(self, message: bytes) -> bytes:
@@ -51,22 +74,63 @@ class Wire(ABC):
         frames after the opening must have fewer."""
         return size
 
+    def splitter(self, rest: bytes) -> Splitter:
+        """Of a connection from which this came behind the opening."""
+        return FrameSplitter(rest)
+
+    def counter(self, slots: int, size: int) -> Counter:
+        """For so many connections, and bodies of this size."""
+        return FrameCounter(slots, self.smallest(size))
+
+
+class Unspeakable(Exception):
+    """The server's clients cannot do that."""
+
 
 class PlainWire(Wire):
     """WebSocket; the channel's name is the first message, answered `ok`; a message is the body itself."""
 
-    def steps(self, index: int, channel: str) -> list[Step]:  # noqa: ARG002 - all connections are alike
-        return [upgrade("/subscribe"), Step(client_frame(channel.encode()), b"ok")]
+    def steps(self, index: int, *channels: str) -> list[Step]:  # noqa: ARG002 - all connections are alike
+        return [upgrade("/subscribe"), *(Step(client_frame(channel.encode()), b"ok") for channel in channels)]
 
     def body(self, message: bytes) -> bytes:
         return message
 
 
-def upgrade(path: str, *, compressed: bool = False) -> Step:
+class EventsWire(Wire):
+    """Server-sent events; who has got the answer's headers is subscribed. `chunked`: the answer's body is."""
+
+    chunked = False
+
+    @abstractmethod
+    def path(self, channels: Sequence[str]) -> str:
+        """What to ask for."""
+
+    def steps(self, index: int, *channels: str) -> list[Step]:  # noqa: ARG002 - all connections are alike
+        return [listen(self.path(channels))]
+
+    def body(self, message: bytes) -> bytes:
+        return message
+
+    def splitter(self, rest: bytes) -> Splitter:
+        return EventSplitter(rest, chunked=self.chunked)
+
+    def counter(self, slots: int, size: int) -> Counter:  # noqa: ARG002 - bodies are counted by how they begin
+        return EventCounter(slots)
+
+
+def listen(path: str, headers: str = "") -> Step:
+    """The request of an event source."""
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n{headers}\r\n"
+    return Step(request.encode(), HTTP_END, framed=False, needs=b"text/event-stream", status=b" 200 ")
+
+
+def upgrade(path: str, *, compressed: bool = False, protocol: str = "") -> Step:
     """The opening handshake (RFC 6455 section 4.1). The key is always the one of the RFC's example."""
+    extras = (OFFER if compressed else "") + (f"Sec-WebSocket-Protocol: {protocol}\r\n" if protocol else "")
     request = (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{OFFER if compressed else ''}\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extras}\r\n"
     )
     return Step(request.encode(), HTTP_END, framed=False, needs=NAME if compressed else b"")
 
@@ -108,7 +172,7 @@ class Dialogue:
         return b""
 
     def _answered(self, step: Step) -> bool:
-        if self._seen.startswith(b"HTTP/") and b" 101 " not in self._seen[:16]:
+        if self._seen.startswith(b"HTTP/") and step.status not in self._seen[:16]:
             raise Refused(self._seen[:200].decode(errors="replace"))
         answer, found, rest = self._seen.partition(step.until)
         if found:
@@ -132,5 +196,5 @@ class Dialogue:
 
 
 def _check(step: Step, answer: bytes) -> None:
-    if step.needs not in answer:
+    if answer.count(step.needs) < step.times:
         raise Refused(f"without {step.needs.decode()}: {answer[:500].decode(errors='replace')}")

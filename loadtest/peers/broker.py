@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from loadtest.peers.peer import NotStarted
+from tests.services.ports import LOCALHOST
 from tests.services.rabbitmq import RabbitMQ
+
+STREAMS = "rabbitmq_stream"
 
 
 class SharedBroker:
@@ -17,7 +20,7 @@ class SharedBroker:
     def acquire(self) -> RabbitMQ:
         """Started for the first who asks. Raises NotStarted."""
         if self._broker is None:
-            broker = RabbitMQ()
+            broker = RabbitMQ(plugins=[STREAMS])
             try:
                 broker.start()
             except RuntimeError as error:
@@ -33,6 +36,11 @@ class SharedBroker:
         if self._broker and not self._users:
             self._broker.close()
             self._broker = None
+
+
+def stream_url(broker: RabbitMQ) -> str:
+    """Where it speaks the stream protocol."""
+    return f"rabbitmq-stream://{LOCALHOST}:{broker.port_of(STREAMS)}"
 
 
 BROKER = SharedBroker()

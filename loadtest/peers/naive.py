@@ -15,6 +15,7 @@ class Naive(Peer):
 
     key = "naive"
     label = "aiohttp, await each"
+    settings = "uvloop, no compression, no access log"
 
     def install(self) -> dict[str, str]:
         return {name: importlib.metadata.version(name) for name in ("aiohttp", "uvloop")}

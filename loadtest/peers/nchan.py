@@ -12,7 +12,7 @@ from loadtest.feeds import Feed, HttpFeed
 from loadtest.peers.compiling import compile_c
 from loadtest.peers.peer import Missing, Peer
 from loadtest.peers.versions import of_package, said
-from loadtest.wire import PlainWire, Step, upgrade
+from loadtest.wire import EventsWire, PlainWire, Step, Wire, upgrade
 
 MODULES = [Path("/usr/lib/nginx/modules/ngx_nchan_module.so"), Path("/usr/lib64/nginx/modules/ngx_nchan_module.so")]
 
@@ -41,8 +41,16 @@ http {{
         location = /subscribe {{
             nchan_subscriber websocket;
             nchan_channel_id $arg_id;
+            nchan_channel_id_split_delimiter ",";
             nchan_subscriber_first_message newest;
             nchan_websocket_ping_interval 0;
+        }}
+        location = /events {{
+            nchan_subscriber eventsource;
+            nchan_channel_id $arg_id;
+            nchan_channel_id_split_delimiter ",";
+            nchan_subscriber_first_message newest;
+            nchan_eventsource_ping_interval 0;
         }}
         location = /publish {{
             nchan_publisher http;
@@ -56,10 +64,17 @@ http {{
 
 
 class NchanWire(PlainWire):
-    """The channel stands in the URL, so who is connected is subscribed."""
+    """The channels stand in the URL, so who is connected is subscribed."""
 
-    def steps(self, index: int, channel: str) -> list[Step]:  # noqa: ARG002 - all connections are alike
-        return [upgrade(f"/subscribe?id={channel}")]
+    def steps(self, index: int, *channels: str) -> list[Step]:  # noqa: ARG002 - all connections are alike
+        return [upgrade(f"/subscribe?id={','.join(channels)}")]
+
+
+class NchanEventsWire(EventsWire):
+    """The same over server-sent events."""
+
+    def path(self, channels: Sequence[str]) -> str:
+        return f"/events?id={','.join(channels)}"
 
 
 class Nchan(Peer):
@@ -67,7 +82,8 @@ class Nchan(Peer):
 
     key = "nchan"
     label = "nchan (nginx)"
-    wire = NchanWire()
+    wire: Wire = NchanWire()
+    settings = "1 worker, messages in memory, 10 kept for 1 min, no access log, no pings"
 
     def install(self) -> dict[str, str]:
         nginx = self._nginx()
@@ -95,6 +111,14 @@ class Nchan(Peer):
     @staticmethod
     def _nginx() -> str | None:
         return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
+class NchanEvents(Nchan):
+    """Subscribers are event sources."""
+
+    key = "nchan-sse"
+    label = "nchan, SSE"
+    wire = NchanEventsWire()
 
 
 class NchanNoDelay(Nchan):

@@ -13,7 +13,7 @@ from typing import ClassVar
 from loadtest.feeds import Feed, WebSocketFeed
 from loadtest.frames import client_frame
 from loadtest.peers.peer import SCRIPTS, Missing, Peer
-from loadtest.peers.versions import said
+from loadtest.peers.versions import said, without_addresses
 from loadtest.wire import Step, Wire, upgrade
 
 INSTALL_DEADLINE_S = 300
@@ -60,13 +60,14 @@ class NodePeer(Peer, ABC):
         except subprocess.TimeoutExpired:
             raise Missing(f"npm install took longer than {INSTALL_DEADLINE_S} s") from None
         if done.returncode:
-            raise Missing(f"npm install {' '.join(wanted)}: {done.stderr.strip()[-500:]}")
+            raise Missing(f"npm install {' '.join(wanted)}: {without_addresses(done.stderr)}")
 
 
 class MicroWebSockets(NodePeer):
     """C++ behind a thin layer of JavaScript; `app.publish` to a topic."""
 
     key = "uws"
+    settings = "no compression, no pings"
     label = "µWebSockets"
     packages: ClassVar[Mapping[str, str]] = {"@trufflesuite/uws-js-unofficial": "20.30.0-unofficial.0"}
     script = "uws.js"
@@ -76,6 +77,7 @@ class Ws(NodePeer):
     """The usual WebSocket library of Node; `send` to each client, as its own broadcast example does."""
 
     key = "ws"
+    settings = "no compression, no UTF-8 check, no client tracking"
     label = "ws (Node)"
     packages: ClassVar[Mapping[str, str]] = {"ws": "8.23.0"}
     script = "ws.js"
@@ -88,13 +90,20 @@ class SocketIoWire(Wire):
     pong = client_frame(b"3")
     _prefix = b'42["m",'
 
-    def steps(self, index: int, channel: str) -> list[Step]:  # noqa: ARG002 - all connections are alike
+    def steps(self, index: int, *channels: str) -> list[Step]:  # noqa: ARG002 - all connections are alike
         return [
             upgrade("/socket.io/?EIO=4&transport=websocket"),
             Step(b"", b'0{"sid"'),
             Step(client_frame(b"40"), b'40{"sid"'),
-            Step(client_frame(b'420["subscribe","%s"]' % channel.encode()), b"430["),
+            *(self._asked("subscribe", channel) for channel in channels),
         ]
+
+    def switch(self, turn: int, before: str, after: str) -> list[Step]:  # noqa: ARG002 - the server answers in order
+        return [self._asked("unsubscribe", before), self._asked("subscribe", after)]
+
+    @staticmethod
+    def _asked(event: str, channel: str) -> Step:
+        return Step(client_frame(f'420["{event}","{channel}"]'.encode()), b"430[")
 
     def body(self, message: bytes) -> bytes:
         if not message.startswith(self._prefix) or not message.endswith(b"]"):
@@ -106,7 +115,7 @@ class SocketIoFeed(WebSocketFeed):
     """A client that emits `publish`."""
 
     def opening(self) -> list[Step]:
-        return SocketIoWire().steps(0, "publisher")
+        return SocketIoWire().steps(0)
 
     def send(self, channel: str, body: bytes) -> None:
         self._writer.write(client_frame(b'42["publish","%s",%s]' % (channel.encode(), body)))
@@ -116,6 +125,8 @@ class SocketIo(NodePeer):
     """Rooms of the usual real-time server of Node, over WebSocket only."""
 
     key = "socketio"
+    settings = "WebSocket only, no compression, first HTTP request let go, NODE_ENV=production"
+    ping_every_s = 25.0
     label = "Socket.IO"
     packages: ClassVar[Mapping[str, str]] = {"socket.io": "4.8.4"}
     script = "socketio.js"

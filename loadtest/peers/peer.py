@@ -33,15 +33,21 @@ class NotStarted(Exception):
 
 
 class Peer(ABC):
-    """install (once) → prepare (once) → (start → stop)* → release. One process at a time."""
+    """install (once) → prepare (once) → (start → stop)* → release. One process at a time.
+
+    `settings` tells how it is tuned. `ping_every_s`: how often it pings an idle client, 0 if it does not. `history`:
+    how many publications of a channel the next start keeps, where it keeps any.
+    """
 
     key: ClassVar[str]
     label: ClassVar[str]
-    unicast: ClassVar[bool] = True
+    settings: ClassVar[str] = ""
+    ping_every_s: ClassVar[float] = 0.0
     wire: Wire = PlainWire()
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache / self.key
+        self.history = 10
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._output: Path | None = None

@@ -16,9 +16,9 @@ from aiormq.exceptions import AMQPError
 import notifier
 from loadtest.feeds import AmqpFeed, Feed, HttpFeed
 from loadtest.opening import ADDRESS
-from loadtest.peers.broker import BROKER
+from loadtest.peers.broker import BROKER, stream_url
 from loadtest.peers.peer import ROOT, Missing, NotStarted, Peer
-from loadtest.peers.product_wire import DeflateWire, DeltaWire, ProductWire
+from loadtest.peers.product_wire import DeflateWire, DeltaWire, ProductEventsWire, ProductWire
 from loadtest.peers.versions import of_package, said
 from loadtest.wire import Wire
 from tests.services.rabbitmq import RabbitMQ
@@ -38,6 +38,8 @@ kind = "{log}"
 
 [rabbitmq]
 url = "{url}"
+reader = "{reader}"
+stream_url = "{stream_url}"
 exchange = "{exchange}"
 stream = "{stream}"
 
@@ -55,19 +57,22 @@ level = "warning"
 
 [[channels]]
 match = "#"
-history = {{ size = 10, ttl = "1m" }}
+history = {{ size = {history}, ttl = "1m" }}
 subscribe = ["anyone"]
 {rule}
 """
 
 
 class Product(Peer):
-    """`log`: "rabbitmq" publishes over AMQP, "memory" over the HTTP API (for low rates). `clients_settings` and
-    `rule_settings` are further lines of its configuration."""
+    """`log`: "rabbitmq" publishes over AMQP, "memory" over the HTTP API (for low rates). `reader` is how it
+    reads the broker's stream; `clients_settings` and `rule_settings` are further lines of its configuration."""
 
     key = "notifier"
     label = "notifier"
+    settings = "HS256 tokens, one rule, 10 publications of history for 1 min"
+    ping_every_s = 25.0
     wire: Wire = ProductWire(SECRET)
+    reader: ClassVar[str] = "stream"
     clients_settings: ClassVar[str] = ""
     rule_settings: ClassVar[str] = ""
 
@@ -104,12 +109,15 @@ class Product(Peer):
             port=self.port,
             log=self._log,
             url=self._broker.url if self._broker else "amqp://none",
+            reader=self.reader,
+            stream_url=stream_url(self._broker) if self._broker else "",
             exchange=EXCHANGE,
             stream=STREAM,
             secret=SECRET,
             api_key=API_KEY,
             clients=self.clients_settings,
             rule=self.rule_settings,
+            history=self.history,
         )
         config = folder / "notifier.toml"
         config.write_text(text)
@@ -126,6 +134,23 @@ class Product(Peer):
         if self._broker:
             return AmqpFeed(self._broker.url, EXCHANGE)
         return api_feed(self.port, API_KEY)
+
+
+class ProductEvents(Product):
+    """Subscribers are event sources."""
+
+    key = "notifier-sse"
+    label = "notifier, SSE"
+    wire: Wire = ProductEventsWire(SECRET)
+
+
+class ProductAmqp(Product):
+    """The broker has no stream protocol."""
+
+    key = "notifier-amqp"
+    label = "notifier, AMQP 0.9.1"
+    settings = Product.settings + "; the log is read over AMQP 0.9.1"
+    reader = "amqp"
 
 
 class ProductDelta(Product):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import jwt
 import msgspec
 
 from loadtest import fossil
 from loadtest.frames import client_frame
-from loadtest.wire import Decode, Step, Wire, upgrade
+from loadtest.wire import Decode, EventsWire, Step, Wire, listen, upgrade
 
 TOKEN_TTL_S = 6 * 3600
 # A publication has more bytes than this even as a patch, or compressed; a ping has two.
@@ -27,23 +28,53 @@ class ProductWire(Wire):
     _offset = b',"offset":'
 
     def __init__(self, secret: str) -> None:
-        self._secret = secret
+        self.secret = secret
 
-    def steps(self, index: int, channel: str) -> list[Step]:
-        claims = {"sub": f"user-{index}", "exp": int(time.time()) + TOKEN_TTL_S}
-        token = jwt.encode(claims, self._secret, algorithm="HS256")
-        connect = f'{{"id":1,"connect":{{"token":"{token}"}}}}'
-        subscribe = f'{{"id":2,"subscribe":{{"channel":"{channel}"{self.wishes}}}}}'
+    def steps(self, index: int, *channels: str) -> list[Step]:
+        commands = [f'{{"id":1,"connect":{{"token":"{token(index, self.secret)}"}}}}']
+        commands += [_subscribe(number, channel, self.wishes) for number, channel in enumerate(channels, 2)]
+        last = b'{"id":%d,"%s":' % (len(commands), b"subscribe" if channels else b"connect")
         return [
             upgrade("/connection/websocket", compressed=self.compressed),
-            Step(client_frame(f"{connect}\n{subscribe}".encode()), b'{"id":2,"subscribe":', needs=self.needs),
+            Step(client_frame("\n".join(commands).encode()), last, needs=self.needs),
         ]
+
+    def switch(self, turn: int, before: str, after: str) -> list[Step]:
+        number = 1000 + 2 * turn
+        leave = f'{{"id":{number},"unsubscribe":{{"channel":"{before}"}}}}'
+        words = f"{leave}\n{_subscribe(number + 1, after, self.wishes)}"
+        return [Step(client_frame(words.encode()), b'{"id":%d,"subscribe":' % (number + 1))]
 
     def body(self, message: bytes) -> bytes:
         begin, end = message.find(self._data), message.rfind(self._offset)
         if not 0 < begin < end or b"\n" in message:
             raise ValueError(f"not one push of a publication: {message[:80]!r}…")
         return message[begin + len(self._data) : end]
+
+
+def token(index: int, secret: str) -> str:
+    """Of the user of that number, signed with HS256."""
+    claims = {"sub": f"user-{index}", "exp": int(time.time()) + TOKEN_TTL_S}
+    return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def _subscribe(number: int, channel: str, wishes: str) -> str:
+    return f'{{"id":{number},"subscribe":{{"channel":"{channel}"{wishes}}}}}'
+
+
+class ProductEventsWire(EventsWire):
+    """`/sse` for a plain EventSource, with a token in the header. Subscribed is who has got the first event."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def path(self, channels: Sequence[str]) -> str:
+        return f"/sse?channels={','.join(channels)}"
+
+    def steps(self, index: int, *channels: str) -> list[Step]:
+        bearer = f"Authorization: Bearer {token(index, self._secret)}\r\n"
+        first, its_end = (Step(b"", until, framed=False) for until in (b"event: notifier.subscribed", b"\n\n"))
+        return [listen(self.path(channels), bearer), first, its_end]
 
 
 class DeflateWire(ProductWire):

@@ -19,6 +19,10 @@ io.on('connection', (socket) => {
     socket.join(channel);
     done('ok');
   });
+  socket.on('unsubscribe', (channel, done) => {
+    socket.leave(channel);
+    done('ok');
+  });
   socket.on('publish', (channel, data) => io.to(channel).emit('m', data));
 });
 

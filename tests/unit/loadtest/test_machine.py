@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
 
@@ -58,6 +59,16 @@ def test_too_few_open_files_or_cores_are_told_before_anything_starts() -> None:
     with pytest.raises(NotEnough, match="a core each"):
         core = min(os.sched_getaffinity(0))
         limits.check_cores(core, core)
+
+
+def test_the_hard_limit_is_raised_where_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [(100, 1000)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: now[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: now.append(pair))
+    assert limits.allow_open_files(500) == 1000
+    assert now[-1] == (1000, 1000)
+    assert limits.allow_open_files(5000) == 5000 + limits.SPARE_FILES
+    assert now[-1] == (5000 + limits.SPARE_FILES,) * 2
 
 
 def test_a_core_is_left_again() -> None:

@@ -30,10 +30,13 @@ def test_each_kind_of_notifier_has_one_setting_more_than_the_plain_one(tmp_path:
     [rule] = plain["channels"]  # type: ignore[misc]
     assert configuration("notifier-delta", tmp_path) == {**plain, "channels": [{**rule, "delta": True}]}  # type: ignore[has-type]
     assert configuration("notifier-deflate", tmp_path) == {**plain, "clients": {"compression": True}}
+    rabbitmq = plain["rabbitmq"]
+    assert configuration("notifier-amqp", tmp_path) == {**plain, "rabbitmq": {**rabbitmq, "reader": "amqp"}}  # type: ignore[dict-item]
 
 
 def test_they_are_measured_only_when_asked_for() -> None:
-    assert set(DEFAULT_SERVERS) == PEERS.keys() - {"notifier-delta", "notifier-deflate"}
+    assert set(DEFAULT_SERVERS).isdisjoint({"notifier-amqp", "notifier-delta", "notifier-deflate", "notifier-sse"})
+    assert set(DEFAULT_SERVERS) <= PEERS.keys()
 
 
 class Recorded:
@@ -41,6 +44,9 @@ class Recorded:
 
     done: ClassVar[list[str]] = []
     broken = False
+
+    def __init__(self, plugins: list[str]) -> None:
+        assert plugins == [broker.STREAMS]
 
     def start(self) -> None:
         self.done.append("start")

@@ -58,13 +58,44 @@ def test_a_reader_tells_once_of_each_gap_and_repeat() -> None:
 
 def test_a_fan_out_goes_to_all() -> None:
     traffic = Traffic("fanout", 1000, 50, 200)
-    assert {traffic.channel(index) for index in range(1000)} == {"bench"}
-    assert (traffic.order(), traffic.period, traffic.copies) == ([0], 1, 1000)
+    assert {name for index in range(1000) for name in traffic.channels_of(index)} == {"bench"} == {*traffic.order()}
+    assert set(traffic.places()) == {(0, 1)}
+    assert (traffic.deliveries(3), traffic.deliveries_per_s) == (3000, 50_000)
 
 
 def test_unicast_goes_round_everybody_and_all_names_have_one_length() -> None:
     traffic = Traffic("unicast", 1000, 50, 200)
-    assert sorted(traffic.order()) == list(range(1000))
+    assert sorted(traffic.order()) == sorted(name for index in range(1000) for name in traffic.channels_of(index))
     assert traffic.order() == traffic.order(), "publisher and generator must agree"
-    assert len({len(traffic.channel(index)) for index in range(1000)}) == 1
-    assert (traffic.period, traffic.copies) == (1000, 1)
+    assert len({*map(len, traffic.order())}) == 1
+    assert (traffic.deliveries(3), traffic.deliveries_per_s) == (3, 50)
+
+
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        Traffic("fanout", 20, 50, 200),
+        Traffic("unicast", 20, 50, 200),
+        Traffic("unicast", 20, 50, 200, channels=100),
+        Traffic("mixed", 40, 50, 200),
+    ],
+    ids=["fanout", "unicast", "many channels each", "mixed"],
+)
+@pytest.mark.parametrize("count", [1, 7, 40, 333])
+def test_every_connection_gets_what_its_reader_waits_for(traffic: Traffic, count: int) -> None:
+    order = traffic.order()
+    published = [order[number % len(order)] for number in range(count)]
+    total = 0
+    for index, (first, period) in enumerate(traffic.places()):
+        own = traffic.channels_of(index)
+        got = [number for number, channel in enumerate(published) if channel in own]
+        assert got == list(range(first, count, period))
+        total += len(got)
+    assert traffic.deliveries(count) == total
+    assert total <= count * traffic.most_copies
+
+
+def test_mixed_traffic_is_as_much_as_it_says() -> None:
+    traffic = Traffic("mixed", 40, 50, 200)
+    assert traffic.deliveries(len(traffic.order())) / len(traffic.order()) == traffic.deliveries_per_s / 50
+    assert len({len(name) for name in traffic.order()}) == 1

@@ -11,10 +11,12 @@ from loadtest import frames
 from loadtest.frames import client_frame, server_frame, split
 from loadtest.peers.node import SocketIoWire
 from loadtest.peers.product import SECRET
-from loadtest.peers.product_wire import DeflateWire, DeltaWire, ProductWire
+from loadtest.peers.product_wire import DeflateWire, DeltaWire, ProductEventsWire, ProductWire
+from loadtest.peers.rabbitmq import MqttWire, StompWire
+from loadtest.recovery import MISSED, Position, ReturningWire
 from loadtest.sample import Sample
 from loadtest.traffic import SMALLEST_BODY, Bodies, Reader
-from loadtest.wire import Dialogue, PlainWire, Refused, Step, Wire, upgrade
+from loadtest.wire import Dialogue, PlainWire, Refused, Step, Unspeakable, Wire, upgrade
 from notifier.protocol.fossil import make_patch
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
@@ -229,3 +231,93 @@ def test_publications_are_told_from_pings_however_small_they_become(size: int) -
     assert len(packed.payload) >= DeflateWire(SECRET).smallest(size) > len(ProductWire.ping)
     assert len(plain % patch) >= DeltaWire(SECRET).smallest(size) > len(ProductWire.ping)
     assert ProductWire(SECRET).smallest(size) == size
+
+
+# --- other protocols ----------------------------------------------------------------------------------------------
+
+
+def talk(steps: list[Step], *answers: bytes) -> tuple[Dialogue, list[bytes]]:
+    """The dialogue with a server that answers so, and what the client said."""
+    dialogue = Dialogue(steps)
+    said = [dialogue.begin()]
+    said += [dialogue.take(answer) for answer in answers]
+    return dialogue, said
+
+
+def test_an_event_source_is_subscribed_with_the_first_event() -> None:
+    wire = ProductEventsWire(SECRET)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    dialogue, [asked, *_] = talk(wire.steps(0, "a", "b"), head, b"event: notifier.subscribed\ndata: {}\n\n")
+    assert asked.startswith(b"GET /sse?channels=a,b HTTP/1.1\r\n")
+    assert b"\r\nAuthorization: Bearer " in asked
+    assert dialogue.done
+    one = sample(rest=dialogue.rest, wire=wire)
+    assert one.take(b"id: 1\ndata: %s\n\nid: 2\n\n" % Bodies(200).make(0, 77)) == [frames.Frame(frames.TEXT, b"")]
+    assert (one.times_ns, one.collect_faults()) == ([77], [])
+
+
+def test_an_answer_that_is_no_stream_is_a_refusal() -> None:
+    with pytest.raises(Refused, match=r"HTTP/1\.1 401"):
+        talk(ProductEventsWire(SECRET).steps(0, "a"), b"HTTP/1.1 401 Unauthorized\r\n\r\n")
+
+
+def test_stomp_subscribes_with_receipts_and_reads_messages() -> None:
+    answers = [b"CONNECTED\nversion:1.2\n\n\0", b"RECEIPT\nreceipt-id:s0\n\n\0", b"RECEIPT\nreceipt-id:s1\n\n\0"]
+    dialogue, said = talk(StompWire().steps(0, "user.1", "news"), ACCEPTED, *map(server_frame, answers))
+    assert dialogue.done
+    assert b"\nheart-beat:0,0\n\n\0" in said[1]
+    assert b"\nid:0\ndestination:/topic/user.1\nack:auto\n" in said[2]
+    assert b"\nid:1\ndestination:/topic/news\n" in said[3]
+    body = Bodies(200).make(1, 2)
+    assert StompWire().body(b"MESSAGE\nsubscription:0\ncontent-length:200\n\n%s\0" % body) == body
+    with pytest.raises(ValueError, match="not a message"):
+        StompWire().body(b"ERROR\n\n\0")
+
+
+@pytest.mark.parametrize("size", [100, 200, 20_000])
+def test_mqtt_subscribes_and_reads_publications_of_any_length(size: int) -> None:
+    answers = [b"\x20\x02\x00\x00", b"\x90\x03\x00\x01\x00"]
+    dialogue, said = talk(MqttWire().steps(7, "user.1"), ACCEPTED, *(server_frame(a, frames.BINARY) for a in answers))
+    assert dialogue.done
+    assert said[2].endswith(b"\x82\x0b\x00\x01\x00\x06user/1\x00")
+    body = Bodies(size).make(1, 2)
+    rest = b"\x00\x06user/1" + body
+    length, left = b"", len(rest)
+    while left > 127:
+        length, left = length + bytes((left % 128 + 128,)), left // 128
+    assert MqttWire().body(b"\x30" + length + bytes((left,)) + rest) == body
+
+
+@pytest.mark.parametrize(
+    ("wire", "answers"),
+    [
+        (ProductWire(SECRET), [b'{"id":1006,"unsubscribe":{}}\n{"id":1007,"subscribe":{}}']),
+        (SocketIoWire(), [b'430["ok"]', b'430["ok"]']),
+        (StompWire(), [b"RECEIPT\nreceipt-id:u3\n\n\0", b"RECEIPT\nreceipt-id:s4\n\n\0"]),
+        (MqttWire(), [b"\xb0\x02\x00\x10", b"\x90\x03\x00\x11\x00"]),
+    ],
+    ids=["notifier", "socketio", "stomp", "mqtt"],
+)
+def test_a_client_leaves_one_channel_for_another(wire: Wire, answers: list[bytes]) -> None:
+    dialogue, said = talk(wire.switch(3, "left.1", "room.1"), *map(server_frame, answers))
+    assert dialogue.done
+    words = b"".join(said).replace(b"/1", b".1")
+    assert b"room.1" in words
+
+
+def test_not_all_clients_can_do_that() -> None:
+    with pytest.raises(Unspeakable, match="PlainWire"):
+        PlainWire().switch(0, "a", "b")
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_recovered_is_who_has_got_all_that_was_missed(missing: int) -> None:
+    steps = ReturningWire(ProductWire(SECRET), Position("e", 7)).steps(0, "bench")
+    assert b'"recover":true,"epoch":"e","offset":7' in steps[-1].send
+    pubs = b",".join(b'{"data":%s}' % Bodies(100).make(number, 1) for number in range(MISSED - missing))
+    reply = server_frame(b'{"id":2,"subscribe":{"recovered":true,"publications":[%s]}}' % pubs)
+    if missing:
+        with pytest.raises(Refused):
+            talk(steps, ACCEPTED, reply)
+    else:
+        assert talk(steps, ACCEPTED, reply)[0].done
