@@ -4,6 +4,8 @@
 #   deploy/bootstrap.sh venv    what `python3 -m venv` needs; cannot go on without
 #   deploy/bootstrap.sh test    the servers and browsers of the tests; without them those tests are skipped,
 #                               but with CI=true a missing one is an error
+#   deploy/bootstrap.sh bench   servers that the load test compares with, and a compiler; without them, or without Go,
+#                               what needs them is left out
 #
 # Uses apt as root or through a sudo that asks no password; otherwise says what to install. Starts no service.
 set -eu
@@ -18,14 +20,30 @@ missing_for_venv() {
 missing_for_test() {
     # The package, and a file or command of it: what came another way than by apt counts too.
     while read -r package file; do
-        command -v "$file" >/dev/null 2>&1 || echo "$package"
+        [ -e "$file" ] || command -v "$file" >/dev/null 2>&1 || echo "$package"
     done <<'END'
 rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
 redis-server redis-server
 chromium chromium
 nodejs node
 npm npm
+nginx /usr/sbin/nginx
+haproxy /usr/sbin/haproxy
+caddy caddy
+prometheus promtool
+systemd systemd-analyze
+iproute2 /sbin/tc
+curl curl
+default-jdk-headless javac
+librabbitmq-client-java /usr/share/java/amqp-client.jar
+php-cli php
+php-amqplib /usr/share/php/PhpAmqpLib/autoload.php
 END
+}
+
+missing_for_bench() {
+    [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || echo libnginx-mod-nchan
+    command -v cc >/dev/null 2>&1 || echo gcc libc6-dev
 }
 
 as_root() {
@@ -61,8 +79,8 @@ install() {
 }
 
 case "${1:-}" in
-    venv | test) what=$1 ;;
-    *) echo "usage: $0 venv|test" >&2; exit 2 ;;
+    venv | test | bench) what=$1 ;;
+    *) echo "usage: $0 venv|test|bench" >&2; exit 2 ;;
 esac
 
 packages=$("missing_for_$what")
@@ -76,6 +94,7 @@ if can_install; then
 fi
 
 echo "bootstrap: missing, please install: $(echo $packages)" >&2
+[ "$what" = bench ] && exit 0
 [ "$what" = test ] && [ "${CI:-}" != true ] && {
     echo "bootstrap: the tests that need them will be skipped" >&2
     exit 0

@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
+import random
+import secrets
 import signal
 import socket
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+import msgspec
 
 from notifier import __version__
 from notifier.api.amqp import AmqpApi
-from notifier.api.http import ApiEndpoint, DocumentsEndpoint
+from notifier.api.audit import Audit
 from notifier.auth.keys import ApiKeys
+from notifier.auth.operators import Operators
 from notifier.auth.tokens import Tokens
 from notifier.cluster.alone import NoBackends, NoBus
 from notifier.cluster.backends import RabbitMQBackends
 from notifier.cluster.bus import RabbitMQBus
 from notifier.cluster.connection import ControlConnection, Part
+from notifier.collector import Collector
 from notifier.config import Config
-from notifier.console.page import Console
+from notifier.core import leaving
+from notifier.core.archiving import Gathering, Nobody
 from notifier.core.control import Control
+from notifier.core.feed import Feed
 from notifier.core.node import Node
+from notifier.core.recovery import NoArchive
 from notifier.core.stats import Stats
+from notifier.doors import AT_ONCE_S, Doors
 from notifier.errors import ConfigError, NotifierError
+from notifier.log.filling import Filler
 from notifier.log.memory import MemoryLog
 from notifier.log.rabbitmq import RabbitMQLog
 from notifier.protocol.codes import SHUTDOWN
+from notifier.reload import Outcome, Reloader
+from notifier.state.archive import Keys, RedisArchive
+from notifier.state.shared import Shared
+from notifier.state.store import Store
+from notifier.tasks import end
 from notifier.telemetry.describe import describe
 from notifier.telemetry.health import Check, Health
 from notifier.telemetry.metrics import Metrics
-from notifier.transports.emulation import EmulationEndpoints
-from notifier.transports.gate import Gate
-from notifier.transports.plain import PlainEndpoints
-from notifier.transports.unidirectional import UnidirectionalEndpoints
-from notifier.transports.websocket import WebSocketEndpoint
+from notifier.telemetry.tracing import Tracing
+from notifier.transports.turns import Turns
 from notifier.workers.siblings import Siblings
 from notifier.workers.status import StatusEndpoints
 
+if TYPE_CHECKING:
+    from notifier.operator.doctor import Finding
+
 _logger = logging.getLogger(__name__)
 
-KEEPALIVE_S = 15.0  # also the deadline for a request's headers (aiohttp arms it when a connection is made)
-BACKLOG = 4096
-DRAIN_SLICE_S = 0.1
-STUCK_S = 5.0
+RELOAD = "reload"
+LOOK_S = 0.02  # how often something is looked at that nobody tells of
+LAG_LOOK_S = 0.1
 
 
 class SystemClock:
@@ -64,13 +76,23 @@ class SystemClock:
 class Server:
     """One worker. `start`, then `drain`, then `stop`."""
 
-    def __init__(self, config: Config, siblings: Siblings | None = None) -> None:
-        """Raises ConfigError when the channel rules cannot be used. Must be called inside a running loop."""
+    def __init__(
+        self, config: Config, siblings: Siblings | None = None, load: Callable[[], Config] | None = None
+    ) -> None:
+        """`load` reads the configuration again; without it, it stays as it is. Must be called inside a running loop.
+
+        Raises ConfigError when the channel rules cannot be used.
+        """
         self.config = config
         self.siblings = siblings
         clock = SystemClock()
         loop = asyncio.get_running_loop()
         self.tokens = Tokens(config.auth, clock)
+        self.keys = ApiKeys(config.api.keys)
+        self.audit = Audit(config.api.audit)
+        admin = config.admin
+        self.operators = Operators(admin.operators, admin.session, admin.session_max, clock.time)
+        self.reloader = Reloader(config, load or (lambda: config), self._apply)
         self.node = Node(
             name=config.server.name or socket.gethostname(),
             version=__version__,
@@ -83,6 +105,7 @@ class Server:
             anonymous=config.auth.anonymous,
             rpc=config.rpc,
             max_batch=config.api.max_batch,
+            limits=config.limits,
             leeway_s=config.auth.leeway,
             verifier=self.tokens,
             clock=clock,
@@ -91,9 +114,14 @@ class Server:
             new_id=_new_id,
         )
         node = self.node
+        node.worker = siblings.index if siblings is not None else 0
+        self.store = Store(config.redis, node.stats) if config.redis.url else None
+        self.archive = self._new_archive(self.store) if self.store is not None else None
+        node.archive = self.archive or NoArchive()
         self.log: MemoryLog | RabbitMQLog
         self.bus: NoBus | RabbitMQBus = NoBus()
         self.cluster: ControlConnection | None = None
+        self._amqp_api: AmqpApi | None = None
         if config.log.kind == "rabbitmq":
             self.log = RabbitMQLog(config.rabbitmq, config.log, node.feed, node.stats, node.node_id)
             self.cluster = self._join_cluster()
@@ -101,17 +129,38 @@ class Server:
             self.log = MemoryLog(node.feed, clock, _new_id()[:8])
             node.backends = NoBackends()
         node.log = self.log
-        node.control = Control(node, self.bus, lambda: describe(node))
+        node.turns = Turns()
+        self.shared = Shared(config, self.store, node, self.bus) if self.store is not None else None
+        presence = self.shared.presence if self.shared is not None else None
+        node.control = Control(node, self.bus, lambda: describe(node), presence)
+        self.tracing: Tracing | None = None
+        if config.telemetry.otlp_endpoint:
+            self.tracing = node.feed.tracer = Tracing(config.telemetry, loop.call_soon)
         self.health = Health()
         self.health.add("log", self._check_log)
         if self.cluster is not None:
             # For operators: what is beside the log keeps nobody away.
             self.health.add("control", lambda: Check(True, self.cluster.problem if self.cluster else ""))
-        self.health.add("leaving", lambda: Check(not self.node.draining, "moving clients off" * self.node.draining))
+        if self.shared is not None:
+            # For operators, too: live delivery does not need it.
+            self.health.add("redis", lambda: Check(True, self.shared.detail if self.shared else ""))
+        if self.archive is not None:
+            self.health.add("archive", lambda: Check(True, self.archive.problem if self.archive else ""))
+        self.health.add("leaving", self._check_leaving)
         self.status = StatusEndpoints(self.health, Metrics(node), siblings)
-        self._runner: web.AppRunner | None = None
+        self.doors = Doors(
+            config,
+            node,
+            self.status,
+            self.keys,
+            self.audit,
+            self.reload_all,
+            siblings,
+            self.operators,
+            self._examine,
+        )
+        self._reloads: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
-        self.address = ""
         self.collector: Collector | None = None
 
     def _join_cluster(self) -> ControlConnection:
@@ -121,8 +170,45 @@ class Server:
         node.backends = backends = RabbitMQBackends()
         parts: list[Part] = [self.bus, backends]
         if rabbitmq.api:
-            parts.append(AmqpApi(node, rabbitmq.api, self.config.api.max_body, declare=rabbitmq.declare))
+            max_body = self.config.api.max_body
+            self._amqp_api = AmqpApi(node, rabbitmq.api, max_body, self.audit, declare=rabbitmq.declare)
+            parts.append(self._amqp_api)
+        if self.archive is not None:
+            parts.append(self._new_filler(self.archive))
         return ControlConnection(rabbitmq, node.node_id, node.stats, parts)
+
+    def _new_archive(self, store: Store) -> RedisArchive | None:
+        """None where no rule wants one."""
+        node, config = self.node, self.config
+        if not any(rule.archives for rule in node.rules):
+            return None
+        keys = Keys(store, node.rules, max_bytes=config.publications.max_bytes, repeat_window=config.log.repeat_window)
+        return RedisArchive(store, keys, node.rules, lambda: node.history.epoch, lambda: node.history.end, node.stats)
+
+    def _new_filler(self, archive: RedisArchive) -> Filler:
+        node, config = self.node, self.config
+
+        def new_feed(gathering: Gathering) -> Feed:
+            return Feed(
+                node.rules,
+                gathering,
+                Nobody(),
+                Stats(),  # what it counts has been counted by the worker's own feed
+                node.clock,
+                max_bytes=config.publications.max_bytes,
+                repeat_window=config.log.repeat_window,
+            )
+
+        return Filler(
+            config.rabbitmq,
+            config.log,
+            archive,
+            new_feed,
+            lambda: node.history.epoch if self.log.ready else "",
+            node.stats,
+            node.node_id,
+            reach_s=archive.longest_s,
+        )
 
     async def start(self) -> None:
         """Listen, then begin to read the log: /livez answers at once, /readyz when the log has been read. A worker that
@@ -130,190 +216,222 @@ class Server:
 
         Raises ConfigError when the address cannot be listened on.
         """
-        self._runner = web.AppRunner(
-            self._application(),
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_S,
-            handler_cancellation=True,  # a stream's handler ends with its connection
-            shutdown_timeout=1.0,
-        )
-        await self._runner.setup()
         replaces = self.siblings is not None and self.siblings.replaces
         if not replaces:
-            await self._listen(self._runner)
+            await self._open()
         self._ticker = asyncio.create_task(self._tick())
+        if self.store is not None:
+            self.store.start()
+        if self.shared is not None:
+            await self.shared.start()
+        if self.archive is not None:
+            self.archive.start()
         await self.log.start()
         if self.cluster is not None:
             self.cluster.start()
         if replaces:
             while not self.log.ready:  # noqa: ASYNC110 - once in a worker's life
                 await asyncio.sleep(0.05)
-            await self._listen(self._runner)
+            await self._open()
 
-    async def _listen(self, runner: web.AppRunner) -> None:
+    async def _open(self) -> None:
         """Siblings are answered from the moment on from which clients may come here."""
-        server = self.config.server
         if self.siblings is not None:
-            await self.siblings.serve(self.status.answers())
-        shared = self.siblings is not None
-        site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_port=shared or None)
-        try:
-            await site.start()
-        except OSError as error:
-            await runner.cleanup()
-            raise ConfigError(
-                [f"server.host, server.port: cannot listen on {server.host}:{server.port}: {error.strerror}"]
-            ) from error
-        host, port = runner.addresses[0][:2]
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+            await self.siblings.serve({**self.status.answers(), RELOAD: self.begin_reload})
+        await self.doors.open()
 
     async def drain(self) -> None:
-        """Take no new clients, and move those that are here off in slices, so that they do not all arrive elsewhere at
-        the same moment."""
-        self.node.draining = True
-        sessions = list(self.node.sessions.values())
-        _logger.info("leaving", extra={"clients": len(sessions)})
-        slices = max(1, int(self.config.server.shutdown_grace / 2 / DRAIN_SLICE_S))
-        size = max(100, -(-len(sessions) // slices))
-        for start in range(0, len(sessions), size):
-            self.node.disconnect_all(SHUTDOWN, sessions[start : start + size])
-            await asyncio.sleep(DRAIN_SLICE_S)
-        self.node.disconnect_all(SHUTDOWN, self.node.sessions.values())
+        """Be not ready, then take no new clients and move those that are here off in slices, so that they do not all
+        arrive elsewhere at the same moment; then answer what has been asked. `leaving.Timetable` says until when."""
+        node, clock = self.node, asyncio.get_running_loop().time
+        server, began = self.config.server, clock()
+        table = leaving.timetable(server.shutdown_delay, server.shutdown_grace)
+        node.leaving = True
+        _logger.info("leaving", extra={"clients": len(node.sessions)})
+        await asyncio.sleep(table.moving_s)
+        node.draining = True
+        sessions = list(node.sessions.values())
+        requests = asyncio.create_task(self._amqp_api.finish()) if self._amqp_api is not None else None
+        for at_s, part in leaving.slices(sessions, table.moved_s - table.moving_s, random.SystemRandom()):
+            await asyncio.sleep(began + table.moving_s + at_s - clock())
+            node.disconnect_all(SHUTDOWN, part)
+        node.disconnect_all(SHUTDOWN, [*node.sessions.values(), *node.newcomers()])
+        await _while(lambda: bool(node.going), began + table.cut_s)
+        _logger.info("clients moved off", extra={"clients": len(sessions)})
+        if node.going:
+            _logger.warning("clients cut off that did not take their last bytes", extra={"clients": len(node.going)})
+        self._cut_off()
+        self.doors.close()
+        await _while(lambda: self.doors.busy, began + table.answered_s)
+        if requests is not None:
+            await asyncio.wait({requests}, timeout=max(0.0, began + table.answered_s - clock()))
+            requests.cancel()
+
+    def _cut_off(self) -> None:
+        """End the connections of all clients, whatever is unsent."""
+        for session in [*self.node.sessions.values(), *self.node.newcomers()]:
+            session.disconnect(SHUTDOWN)
+        for session in list(self.node.going):
+            session.connection.abort()
 
     async def stop(self) -> None:
-        """Let go of everything."""
+        """Let go of everything, as it is."""
         if self._ticker:
             self._ticker.cancel()
         if self.siblings is not None:
             await self.siblings.close()
+        self.doors.close()
+        self._cut_off()
+        await self.doors.clear()
         if isinstance(self.bus, RabbitMQBus):
             await self.bus.leave()
         if self.cluster is not None:
             await self.cluster.stop()
+        if self.archive is not None:
+            await self.archive.stop()
         await self.log.stop()
+        if self.shared is not None:
+            await self.shared.stop()
+        if self.store is not None:
+            await self.store.stop()
         await self.tokens.close()
-        if self._runner:
-            await self._runner.cleanup()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
-    def _application(self) -> web.Application:
-        config = self.config
-        gate = Gate(config.server)
-        keys = ApiKeys(config.api.keys)
-        application = web.Application(client_max_size=config.api.max_body)
-        route = application.router
-        route.add_get("/connection/websocket", WebSocketEndpoint(self.node, gate).handle)
-        emulation = EmulationEndpoints(self.node, gate)
-        for method in ("POST", "OPTIONS"):
-            route.add_route(method, "/connection/http_stream", emulation.http_stream)
-            route.add_route(method, "/emulation", emulation.upward)
-        for method in ("GET", "POST"):
-            route.add_route(method, "/connection/sse", emulation.event_stream)
-        one_way = UnidirectionalEndpoints(self.node, gate)
-        route.add_get("/connection/uni_websocket", one_way.websocket)
-        for method in ("GET", "POST"):
-            route.add_route(method, "/connection/uni_sse", one_way.event_stream)
-        for method in ("POST", "OPTIONS"):
-            route.add_route(method, "/connection/uni_http_stream", one_way.http_stream)
-        plain = PlainEndpoints(self.node, gate, config.auth, keys)
-        route.add_get("/sse", plain.event_stream)
-        route.add_options("/sse", plain.preflight)
-        route.add_get("/ws", plain.websocket)
-        documents = DocumentsEndpoint(config, keys)
-        route.add_route("*", "/api/openapi.json", documents.openapi)
-        route.add_route("*", "/api/asyncapi.json", documents.asyncapi)
-        api = ApiEndpoint(self.node, keys, config.api.max_body)
-        route.add_route("*", "/api", api.handle)
-        route.add_route("*", "/api/{method}", api.handle)
-        route.add_get("/livez", self.status.livez)
-        route.add_get("/readyz", self.status.readyz)
-        if config.server.metrics:
-            route.add_get("/metrics", self.status.metrics)
-        if config.server.console:
-            console = Console(config)
-            route.add_get("/", console.handle)
-        return application
+    async def reload_all(self) -> Outcome:
+        """This worker reads the configuration again, and so do its siblings. Raises ConfigError."""
+        outcome = await self.reloader.run()
+        if self.siblings is not None:
+            await self.siblings.ask(RELOAD)
+        return outcome
+
+    async def _examine(self) -> list[Finding]:
+        """What `notifier doctor` would say here."""
+        from notifier.operator import doctor  # noqa: PLC0415 - seldom used, and not small
+
+        return await doctor.examine(self.config)
+
+    async def _apply(self, config: Config) -> None:
+        """What can change without a restart changes. Raises ConfigError; then nothing has changed."""
+        self._check_archived(config)
+        take_keys = self.tokens.prepared(config.auth)
+        self.node.reload(config.channels, config.clients, config.connect, config.rpc)
+        await take_keys()
+        self.config = msgspec.structs.replace(self.config, auth=config.auth, channels=config.channels)
+        self.node.anonymous, self.node.leeway_s = config.auth.anonymous, config.auth.leeway
+        self.keys.replace(config.api.keys)
+        self.operators.replace(config.admin.operators)
+        self.node.rates.reload(config.limits)
+        self.doors.reload(config.limits)
+        self.audit.mode = config.api.audit
+        logging.getLogger("notifier").setLevel(config.logging.level.upper())
+        self.doors.renew_certificate()
+
+    def _check_archived(self, config: Config) -> None:
+        """What an archive holds is decided by the rules it was begun with. Raises ConfigError for others."""
+        before, after = (
+            [(rule.match, rule.history is not None, rule.archive is not None) for rule in each]
+            for each in (self.config.channels, config.channels)
+        )
+        if before != after and any(archived for *_, archived in (*before, *after)):
+            raise ConfigError(
+                ["channels: which ones have a history or an archive has changed: with an archive this needs a restart"]
+            )
+
+    def begin_reload(self) -> bytes:
+        """Read the configuration again, beside everything else; the outcome is in the log."""
+        task = asyncio.create_task(self.reloader.run_and_tell())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+        return b"begun"
+
+    def _check_leaving(self) -> Check:
+        if self.node.draining:
+            return Check(False, "moving clients off")
+        return Check(not self.node.leaving, "asked to end" * self.node.leaving)
 
     def _check_log(self) -> Check:
         if self.log.problem:
             return Check(False, self.log.problem)
         if not self.log.ready:
             return Check(False, "reading the log")
-        return Check(True)
+        return Check(True, self.log.how if isinstance(self.log, RabbitMQLog) else "")
 
     async def _tick(self) -> None:
-        """Once a second, on the second; how late it comes is the loop's lag."""
+        """Once a second, on the second. In between it looks how late the loop is: seldom enough to cost nothing, often
+        enough to see whatever holds the loop up for longer than one look."""
         due = time.monotonic() + 1
         while True:
-            await asyncio.sleep(max(0, due - time.monotonic()))
-            self.node.stats.loop_lag.observe(max(0, time.monotonic() - due))
+            while (now := time.monotonic()) < due:
+                look = min(now + LAG_LOOK_S, due)
+                await asyncio.sleep(look - now)
+                self.node.stats.loop_lag.observe(max(0, time.monotonic() - look))
             due = max(due + 1, time.monotonic())
             try:
                 self.node.tick()
+                self.doors.renew_certificate()
                 if self.collector:
                     self.collector.tick()
             except Exception:
                 _logger.exception("the node's tick failed")
 
 
-class Collector:
-    """Looks for old garbage cycles only when there can be some: after connections have ended.
-
-    Each look walks everything that connections are made of: a third of a second with 10,000 of them, during which
-    nothing is delivered. With the default thresholds that is half of a busy worker's time. What is garbage without a
-    cycle is freed at once all the same, and young objects are looked at as ever.
-    """
-
-    LEAST_ENDED = 1000
-    AT_LEAST_EVERY_S = 3600.0
-
-    def __init__(self, stats: Stats) -> None:
-        self._stats = stats
-        self._ended_before = 0
-        self._last = time.monotonic()
-        gc.collect()
-        gc.freeze()  # what the imports have made stays for good
-        gc.set_threshold(50_000, 1_000_000, 1_000_000)
-
-    def tick(self) -> None:
-        """Once a second. Ended connections cost at most four times their own share of a look."""
-        ended = self._stats.ended - self._ended_before
-        enough = max(self.LEAST_ENDED, self._stats.connections.total() // 4)
-        if ended >= enough or (ended and time.monotonic() - self._last > self.AT_LEAST_EVERY_S):
-            self._ended_before = self._stats.ended
-            self._last = time.monotonic()
-            gc.collect()
-
-
-async def serve(config: Config, announce: Callable[[Server], None], siblings: Siblings | None = None) -> None:
-    """Run a worker until it is asked to end: the first signal drains it, a second one ends it at once.
+async def serve(
+    config: Config,
+    announce: Callable[[Server], None],
+    siblings: Siblings | None = None,
+    load: Callable[[], Config] | None = None,
+) -> None:
+    """Run a worker until it is asked to end: the first signal drains it, a second one ends it at once. One of several
+    workers takes all signals for one, since a service manager signals both it and its parent, who passes it on. SIGHUP
+    makes it read its configuration again.
 
     Raises NotifierError when it cannot start.
     """
-    server = Server(config, siblings)
-    signals: asyncio.Queue[None] = asyncio.Queue()
+    server = Server(config, siblings, load)
+    asked, asked_again = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if asked.is_set() and siblings is None:
+            asked_again.set()
+        asked.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.put_nowait, None)
+        loop.add_signal_handler(number, ask)
+    loop.add_signal_handler(signal.SIGHUP, server.begin_reload)
+    ends = loop.time()
     try:
-        await server.start()
-        server.collector = Collector(server.node.stats)
-        announce(server)
-        await signals.get()
-        await _until_asked_again(server.drain(), signals, config.server.shutdown_grace)
+        if await _unless(asked, server.start()):
+            server.collector = Collector(server.node.stats)
+            announce(server)
+            await asked.wait()
+            ends = loop.time() + config.server.shutdown_grace
+            await _unless(asked_again, server.drain())
     finally:
-        with contextlib.suppress(NotifierError):
-            await _until_asked_again(server.stop(), signals, config.server.shutdown_grace)
+        with contextlib.suppress(NotifierError, TimeoutError):
+            async with asyncio.timeout(max(AT_ONCE_S, 0 if asked_again.is_set() else ends - loop.time())):
+                await (server.stop() if asked_again.is_set() else _unless(asked_again, server.stop()))
 
 
-async def _until_asked_again(work: object, signals: asyncio.Queue[None], deadline_s: float) -> None:
-    """Do the work, but no longer than until the next signal or the deadline."""
-    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
-    asked = asyncio.ensure_future(signals.get())
-    await asyncio.wait({task, asked}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
-    for pending in (task, asked):
-        pending.cancel()
-    await asyncio.gather(task, asked, return_exceptions=True)
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, but no longer than until the event; answers whether it was done. Raises what it raises."""
+    task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        done = task.done()
+        await end(task, waiting)
+    if done:
+        task.result()
+    return done
+
+
+async def _while(condition: Callable[[], bool], until: float) -> None:
+    """Wait as long as it holds, but no longer than until this time of the loop."""
+    while condition() and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - only while leaving
+        await asyncio.sleep(LOOK_S)
 
 
 def _new_id() -> str:
-    return str(uuid.uuid4())
+    return secrets.token_hex(16)

@@ -25,6 +25,7 @@ from notifier.config import (
 from notifier.core import commands
 from notifier.core.control import Control
 from notifier.core.node import Node
+from notifier.core.recovery import NoArchive
 from notifier.core.session import Session
 from notifier.log.memory import MemoryLog
 from notifier.protocol import frames
@@ -99,12 +100,20 @@ class RecordingConnection:
 
     write_large = write
 
+    is_behind = False
+
+    async def breathe(self) -> None:
+        """Nobody else is here."""
+
     def unread(self) -> int:
         return 0
 
     def close(self, disconnect: Disconnect) -> None:
         assert self.disconnect is None, "closed twice"  # noqa: S101
         self.disconnect = disconnect
+
+    def abort(self) -> None:
+        """There is nothing unsent."""
 
     def take_messages(self) -> list[dict[str, Any]]:
         """The JSON messages in the WebSocket frames written so far, and forget them."""
@@ -171,6 +180,7 @@ def make_node(
     )
     node.log = MemoryLog(node.feed, clock, "epoch-1")
     node.backends = NoBackends()
+    node.archive = NoArchive()
     node.control = Control(node, NoBus(), lambda: describe(node))
     return node
 

@@ -6,18 +6,22 @@ Who may publish to that exchange is RabbitMQ's to say. All workers take requests
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from functools import partial
 
 import msgspec
 from aio_pika import DeliveryMode, ExchangeType, Message
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import AMQPException
 
 from notifier.api import methods
-from notifier.broker.link import LOST
+from notifier.api.audit import Audit
+from notifier.broker.link import LOST, lost_is_no_cancellation
 from notifier.core.node import Node
 from notifier.protocol.codes import INTERNAL, METHOD_NOT_FOUND, CommandFailed, Error, bad_request
+from notifier.telemetry import logs
 
 _logger = logging.getLogger(__name__)
 
@@ -27,11 +31,15 @@ AT_ONCE = 100
 class AmqpApi:
     """Takes requests for as long as a connection lasts. `name` is the exchange's and the queue's."""
 
-    def __init__(self, node: Node, name: str, max_body: int, *, declare: bool) -> None:
+    def __init__(self, node: Node, name: str, max_body: int, audit: Audit, *, declare: bool) -> None:
         self._node = node
         self._name = name
         self._max_body = max_body
+        self._audit = audit
         self._declare = declare
+        self._queue: AbstractQueue | None = None
+        self._consumer = ""
+        self._answering = 0
 
     async def run(self, connection: AbstractConnection) -> None:
         channel = connection.channel()
@@ -43,11 +51,30 @@ class AmqpApi:
         queue = await channel.declare_queue(self._name, durable=True, passive=not self._declare)
         if self._declare:
             await queue.bind(exchange, "#")
-        await queue.consume(partial(self._take, channel))
-        await channel.closed()
+        self._consumer = await queue.consume(partial(self._take, channel))
+        self._queue = queue
+        try:
+            await channel.closed()
+        finally:
+            self._queue = None
+
+    async def finish(self) -> None:
+        """Take no more requests, and answer those that were taken. What waits in the queue is for other workers."""
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            with contextlib.suppress(*LOST, AMQPException), lost_is_no_cancellation():
+                await queue.cancel(self._consumer)
+        while self._answering:  # noqa: ASYNC110 - once in a worker's life
+            await asyncio.sleep(0.02)
 
     async def _take(self, channel: AbstractChannel, message: AbstractIncomingMessage) -> None:
-        answer = await self._answer(message)
+        self._answering += 1
+        try:
+            await self._reply(channel, message, await self._answer(message))
+        finally:
+            self._answering -= 1
+
+    async def _reply(self, channel: AbstractChannel, message: AbstractIncomingMessage, answer: bytes) -> None:
         try:
             if message.reply_to:
                 reply = Message(
@@ -69,7 +96,9 @@ class AmqpApi:
         if len(message.body) > self._max_body:
             return _error(bad_request(f"the body is larger than {self._max_body} bytes").error)
         try:
-            return await methods.call(self._node, name, message.body)
+            by = f"AMQP user {message.user_id}" if message.user_id else "AMQP"
+            with logs.of_request(message.correlation_id or ""):
+                return await self._audit.call(self._node, name, message.body, by)
         except methods.NoSuchMethod:
             return _error(METHOD_NOT_FOUND)
         except methods.BadBody as error:

@@ -6,6 +6,7 @@ Success and application errors are both answered with 200 (protocol.md section 7
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import msgspec
@@ -13,15 +14,19 @@ from aiohttp import web
 from msgspec import Raw, Struct
 
 from notifier.api import asyncapi, methods, openapi
+from notifier.api.audit import Audit
 from notifier.auth.keys import ApiKeys
 from notifier.config import Config
 from notifier.core.node import Node
+from notifier.errors import ConfigError
 from notifier.protocol import codes
 from notifier.protocol.codec_json import DECODE_ERRORS, what_was_wrong
-from notifier.protocol.codes import CommandFailed, Error
+from notifier.protocol.codes import CommandFailed, Error, bad_request
 from notifier.protocol.messages import EMPTY
+from notifier.telemetry.profile import Busy, Profiler
 
 BODY_TIMEOUT_S = 15.0
+LONGEST_PROFILE_S = 30.0
 KEY_REQUIRED = "an API key is required in X-API-Key"
 
 _STATUS = {
@@ -44,13 +49,25 @@ class Call(Struct):
 class ApiEndpoint:
     """The handler of `/api` and what is below it."""
 
-    def __init__(self, node: Node, keys: ApiKeys, max_body: int) -> None:
+    def __init__(self, node: Node, keys: ApiKeys, max_body: int, audit: Audit) -> None:
         self._node = node
         self._keys = keys
         self._max_body = max_body
+        self._audit = audit
+        self.busy = 0
+        """Requests that are not answered yet."""
 
     async def handle(self, request: web.Request) -> web.Response:
-        if not _has_key(request, self._keys):
+        self.busy += 1
+        try:
+            return await self._handle(request)
+        finally:
+            self.busy -= 1
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        key = _key_of(request, self._keys)
+        if not key:
+            self._audit.refused(request.remote or "")
             return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
         if request.method != "POST":
             return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "use POST", {"Allow": "POST"})
@@ -59,6 +76,8 @@ class ApiEndpoint:
                 body = await request.read()
         except TimeoutError:
             return _problem(HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {BODY_TIMEOUT_S:.0f} s")
+        except web.RequestPayloadError:
+            return _problem(HTTPStatus.BAD_REQUEST, "the body is not what Content-Encoding and Transfer-Encoding say")
         except web.HTTPRequestEntityTooLarge:
             return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {self._max_body} bytes")
         name = request.match_info.get("method", "")
@@ -69,11 +88,11 @@ class ApiEndpoint:
                 return _problem(HTTPStatus.BAD_REQUEST, what_was_wrong(error))
             name, body = call.method, bytes(call.params)
         as_status = request.headers.get("X-Centrifugo-Error-Mode") == "transport"
-        return await self._call(name, body, as_status=as_status)
+        return await self._call(name, body, f"key {key} at {request.remote}", as_status=as_status)
 
-    async def _call(self, name: str, body: bytes, *, as_status: bool) -> web.Response:
+    async def _call(self, name: str, body: bytes, by: str, *, as_status: bool) -> web.Response:
         try:
-            answer = await methods.call(self._node, name, body)
+            answer = await self._audit.call(self._node, name, body, by)
         except methods.NoSuchMethod:
             return _problem(HTTPStatus.NOT_FOUND, "no such method")
         except methods.BadBody as error:
@@ -81,6 +100,30 @@ class ApiEndpoint:
         except CommandFailed as error:
             return _failure(error.error, as_status=as_status)
         return web.Response(body=answer, content_type="application/json")
+
+
+class ReloadEndpoint:
+    """`POST /api/reload`: read the configuration again. `reload` raises ConfigError."""
+
+    def __init__(self, reload: Callable[[], Awaitable[Struct]], keys: ApiKeys, audit: Audit) -> None:
+        self._reload = reload
+        self._keys = keys
+        self._audit = audit
+
+    async def handle(self, request: web.Request) -> web.Response:
+        key = _key_of(request, self._keys)
+        if not key:
+            self._audit.refused(request.remote or "")
+            return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
+        if request.method != "POST":
+            return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "use POST", {"Allow": "POST"})
+        try:
+            outcome = await self._reload()
+        except ConfigError as error:
+            self._audit.note("reload", f"key {key} at {request.remote}", "bad configuration")
+            return _failure(bad_request("; ".join(error.problems)).error, as_status=False)
+        self._audit.note("reload", f"key {key} at {request.remote}", "ok")
+        return web.Response(body=msgspec.json.encode({"result": outcome}), content_type="application/json")
 
 
 class DocumentsEndpoint:
@@ -96,17 +139,43 @@ class DocumentsEndpoint:
         return _document(request, self._openapi)
 
     async def asyncapi(self, request: web.Request) -> web.Response:
-        if not _has_key(request, self._keys):
+        if not _key_of(request, self._keys):
             return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
         return _document(request, msgspec.json.encode(asyncapi.document(self._config, request.host)))
 
 
-def _has_key(request: web.Request, keys: ApiKeys) -> bool:
+class ProfileEndpoint:
+    """`GET /api/profile?seconds=5`: where this worker's time goes, as text for a flame graph."""
+
+    def __init__(self, profiler: Profiler, keys: ApiKeys) -> None:
+        self._profiler = profiler
+        self._keys = keys
+
+    async def handle(self, request: web.Request) -> web.Response:
+        if not _key_of(request, self._keys):
+            return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
+        if request.method != "GET":
+            return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "use GET", {"Allow": "GET"})
+        try:
+            seconds = float(request.query.get("seconds", "5"))
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= LONGEST_PROFILE_S:
+            return _problem(HTTPStatus.BAD_REQUEST, f"seconds: above 0, at most {LONGEST_PROFILE_S:.0f}")
+        try:
+            text = await self._profiler.run(seconds)
+        except Busy:
+            return _problem(HTTPStatus.CONFLICT, "a profile is being taken already", {"Retry-After": "5"})
+        return web.Response(text=text, content_type="text/plain")
+
+
+def _key_of(request: web.Request, keys: ApiKeys) -> int:
+    """The number of the key in the request; 0 when there is none."""
     key = request.headers.get("X-API-Key")
     if key is None:
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
         key = value.strip() if scheme.lower() == "apikey" else ""
-    return keys.accept(key)
+    return keys.find(key)
 
 
 def _document(request: web.Request, body: bytes) -> web.Response:

@@ -28,7 +28,9 @@ from notifier.protocol.codes import CommandFailed, Disconnect, Error, bad_reques
 from notifier.protocol.messages import HistoryResult
 
 ALL = 2**31
+MAX_BATCH_ANSWER_BYTES = 64 * 2**20
 MAX_PROPERTIES_BYTES = 100_000  # they stand in one frame of AMQP, which has 128 KiB by default
+MOST_AHEAD_S = 60.0  # of a backend's clock
 OVERRIDES = {"presence", "join_leave", "force_push_join_leave", "force_recovery", "force_positioning"}
 
 
@@ -120,15 +122,15 @@ async def presence(node: Node, request: api.ChannelRequest) -> api.PresenceResul
 
 async def presence_stats(node: Node, request: api.ChannelRequest) -> api.PresenceStatsResult:
     _with_presence(node, request.channel)
-    present = await node.control.presence(request.channel)
-    return api.PresenceStatsResult(len(present), len({info.user for info in present.values()}))
+    found = await node.control.presence_stats(request.channel)
+    return api.PresenceStatsResult(found.num_clients, found.num_users)
 
 
 async def history(node: Node, request: api.HistoryRequest) -> HistoryResult:
     rule = _rule(node, request.channel)
     if not node.log.ready:
         raise Unavailable("the log is still being read")
-    return read_history(node.history, rule, request, ALL, node.clock.time())
+    return await read_history(node, rule, request, ALL)
 
 
 async def history_remove(node: Node, request: api.ChannelRequest) -> api.EmptyResult:
@@ -159,10 +161,22 @@ async def revoke(node: Node, request: api.RevokeRequest) -> api.EmptyResult:
         raise bad_request("exactly one of token, user and all is required")
     for name, value in (("token", request.token), ("user", request.user)):
         _check_length(name, value, api.MAX_ID_BYTES)
-    before = _wall_time("before", request.before) or node.clock.time()
+    now = node.clock.time()
+    before = _wall_time("before", request.before) or now
+    if before > now + MOST_AHEAD_S:
+        raise bad_request("before: seconds since 1970, not in the future: nothing ends a revocation")
     revocation = Revocation(request.token, request.user, 0.0 if request.token else before, request.all)
     await node.order(Order(revoke=revocation))
     return api.EmptyResult()
+
+
+async def explain(node: Node, request: api.ExplainRequest) -> api.ExplainResult:
+    if bool(request.id) == bool(request.offset):
+        raise bad_request("exactly one of id and offset is required")
+    _check_length("id", request.id, api.MAX_ID_BYTES)
+    if not 0 <= request.offset <= api.MAX_NUMBER:
+        raise bad_request(f"offset: a number from 1 to {api.MAX_NUMBER}")
+    return api.ExplainResult(await node.control.explain(request.id, request.offset))
 
 
 async def rpc(_node: Node, _request: api.RpcRequest) -> api.RpcResult:
@@ -193,6 +207,7 @@ METHODS = {
     "info": Method(api.InfoRequest, info, api.InfoResult),
     "connections": Method(api.ConnectionsRequest, connections, api.ConnectionsResult),
     "revoke": Method(api.RevokeRequest, revoke, api.EmptyResult),
+    "explain": Method(api.ExplainRequest, explain, api.ExplainResult),
     "rpc": Method(api.RpcRequest, rpc, api.RpcResult),
 }
 BATCH = "batch"
@@ -219,12 +234,30 @@ async def call(node: Node, name: str, body: bytes) -> bytes:
     return encode({"result": await _call(node, method, _decode(method.request, body))})
 
 
-async def _batch(node: Node, request: api.BatchRequest) -> list[dict[str, Any]]:
+async def _batch(node: Node, request: api.BatchRequest) -> list[Raw]:
     if len(request.commands) > node.max_batch:
         raise bad_request(f"at most {node.max_batch} commands")
+    room = _Room()
     if request.parallel:
-        return list(await asyncio.gather(*(_reply(node, command) for command in request.commands)))
-    return [await _reply(node, command) for command in request.commands]
+        return list(await asyncio.gather(*(_fitting_reply(node, command, room) for command in request.commands)))
+    return [await _fitting_reply(node, command, room) for command in request.commands]
+
+
+class _Room:
+    """How much a batch's answer may still grow: a thousand pages of history would not fit into memory."""
+
+    def __init__(self) -> None:
+        self.left_bytes = MAX_BATCH_ANSWER_BYTES
+
+
+async def _fitting_reply(node: Node, command: dict[str, Raw], room: _Room) -> Raw:
+    """The reply's JSON. Once the answer is full, commands are not run any more."""
+    if room.left_bytes <= 0:
+        return Raw(encode({"error": bad_request(f"not run: the answer has {MAX_BATCH_ANSWER_BYTES} bytes").error}))
+    reply = encode(await _reply(node, command))
+    room.left_bytes -= len(reply)
+    await asyncio.sleep(0)  # others have their turn
+    return Raw(reply)
 
 
 async def _reply(node: Node, command: dict[str, Raw]) -> dict[str, Any]:

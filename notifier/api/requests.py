@@ -12,6 +12,7 @@ from msgspec import Meta, Raw, Struct
 
 from notifier.core.channel import MAX_BYTES as MAX_CHANNEL_BYTES
 from notifier.core.control import NodeInfo
+from notifier.core.seen import Explanation
 from notifier.protocol.codes import FORCE_DISCONNECT, Error
 from notifier.protocol.messages import EMPTY, ClientInfo, Position
 from notifier.protocol.messages import HistoryRequest as ClientHistoryRequest
@@ -195,6 +196,21 @@ class RevokeRequest(Struct):
         float,
         Meta(description="Wall time in seconds; 0: now.", extra_json_schema={"minimum": 0, "maximum": MAX_WALL_TIME}),
     ] = 0.0
+
+
+class ExplainRequest(Struct):
+    """What became of a recent message on every node: by its message id, or by its offset."""
+
+    id: Annotated[Id, Meta(description="The AMQP property message_id, or the idempotency key.")] = ""
+    offset: Annotated[
+        int, Meta(description="Its offset, instead of `id`.", extra_json_schema={"minimum": 0, "maximum": MAX_NUMBER})
+    ] = 0
+
+
+class ExplainResult(Struct):
+    """One for each worker."""
+
+    nodes: list[Explanation]
 
 
 class RpcRequest(Struct):

@@ -80,7 +80,7 @@ def accept(claims: Claims, auth: Auth, now: float) -> None:
     audience = [claims.aud] if isinstance(claims.aud, str) else claims.aud
     if auth.audience not in audience if auth.audience else any(audience):
         raise TokenError("the token is not valid: it is for another audience")
-    if auth.issuer and claims.iss != auth.issuer:
+    if auth.required_issuer and claims.iss != auth.required_issuer:
         raise TokenError("the token is not valid: it is from another issuer")
     if max(claims.nbf, claims.iat) > now + auth.leeway:
         raise TokenExpired("the token is not valid yet")

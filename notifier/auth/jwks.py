@@ -20,9 +20,10 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from notifier.auth import signatures
 from notifier.auth.signatures import Check
-from notifier.config import Auth
+from notifier.config import Auth, is_trusted
 from notifier.core.ports import Clock
 from notifier.errors import TokensUnavailable
+from notifier.tasks import end
 
 _logger = logging.getLogger(__name__)
 
@@ -76,11 +77,14 @@ class KeySet:
 
 
 class Jwks:
-    """The key set at `auth.jwks_url`. Fetched when it is first needed, then kept fresh for as long as it is used."""
+    """The key set at `auth.jwks_url`, or the one that the discovery document of `auth.oidc_issuer` names. Fetched when
+    it is first needed, then kept fresh for as long as it is used."""
 
     def __init__(self, auth: Auth, clock: Clock) -> None:
         self._url = auth.jwks_url
-        self._host = urlsplit(auth.jwks_url).netloc
+        self._issuer = auth.oidc_issuer
+        self._host = urlsplit(self._url or self._issuer).netloc
+        self._trusted = {self._host, *auth.jwks_hosts}
         self._max_age_s = float(auth.jwks_max_age)
         self._min_interval_s = float(auth.jwks_min_interval)
         self._stale_for_s = float(auth.jwks_stale_for)
@@ -91,6 +95,16 @@ class Jwks:
         self._session: aiohttp.ClientSession | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._closed = False
+
+    @property
+    def problem(self) -> str:
+        """Why the keys could not be fetched when they last should have been; empty when they were."""
+        return self._problem
+
+    @property
+    def count(self) -> int:
+        """How many keys there are that can be used."""
+        return 0 if self._keys is None else len(self._keys)
 
     async def find(self, key_id: str | None, algorithm: str) -> Check | None:
         """The key for a token, None if there is none. Waits only where the answer depends on it: when there are no keys
@@ -115,8 +129,7 @@ class Jwks:
         """Let go of everything. From then on no keys are fetched."""
         self._closed = True
         if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.wait([self._fetching])
+            await end(self._fetching)
         if self._session is not None:
             await self._session.close()
 
@@ -171,6 +184,25 @@ class Jwks:
         self._problem = _reason(error)
 
     async def _download(self) -> bytes:
+        return await self._get(self._url or await self._discover())
+
+    async def _discover(self) -> str:
+        """Where the issuer has its keys (OpenID Connect Discovery 1.0, section 4).
+
+        Raises ValueError for a document that is not this issuer's, or that names a host that nobody has trusted.
+        """
+        body = await self._get(self._issuer.rstrip("/") + "/.well-known/openid-configuration")
+        try:
+            said = _DISCOVERY.decode(body)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("the answer is not a discovery document") from error
+        if said.issuer != self._issuer:
+            raise ValueError("the discovery document is another issuer's")
+        if not is_trusted(said.jwks_uri) or urlsplit(said.jwks_uri).netloc not in self._trusted:
+            raise ValueError("the discovery document names a host for its keys that auth.jwks_hosts does not")
+        return said.jwks_uri
+
+    async def _get(self, url: str) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S),
@@ -179,7 +211,7 @@ class Jwks:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         # A redirect would take the choice of the host from the configuration.
-        async with self._session.get(self._url, allow_redirects=False) as response:
+        async with self._session.get(url, allow_redirects=False) as response:
             if response.status != 200:
                 raise ValueError(f"the answer has status {response.status}")
             body = bytearray()
@@ -188,6 +220,14 @@ class Jwks:
                 if len(body) > MAX_BYTES:
                     raise ValueError(f"the answer is longer than {MAX_BYTES} bytes")
             return bytes(body)
+
+
+class _Discovery(msgspec.Struct):
+    issuer: str
+    jwks_uri: str
+
+
+_DISCOVERY = msgspec.json.Decoder(_Discovery)
 
 
 class _Set(msgspec.Struct):

@@ -7,7 +7,7 @@ what was wrong with a token but hold nothing of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import jwt
@@ -33,11 +33,8 @@ class Tokens:
         """Raises ConfigError when a key cannot be used."""
         self._auth = auth
         self._clock = clock
-        self._keys: dict[str, list[Check]] = {}
-        for checks in _configured(auth):
-            for algorithm, check in checks.items():
-                self._keys.setdefault(algorithm, []).append(check)
-        self._jwks = Jwks(auth, clock) if auth.jwks_url else None
+        self._keys = _by_algorithm(auth)
+        self._jwks = Jwks(auth, clock) if auth.jwks_url or auth.oidc_issuer else None
 
     async def connection(self, token: str) -> Identity:
         """The identity of a connection token. Raises TokenExpired, TokenError or TokensUnavailable."""
@@ -59,6 +56,22 @@ class Tokens:
         if said.client and said.client != client:
             raise TokenError("the token is for another client")
         return claims.grant(said)
+
+    def prepared(self, auth: Auth) -> Callable[[], Awaitable[None]]:
+        """Other keys and demands, read and checked; from when the answer is called they hold. Who is connected stays.
+
+        Raises ConfigError.
+        """
+        keys = _by_algorithm(auth)
+        return lambda: self._take(auth, keys)
+
+    async def _take(self, auth: Auth, keys: dict[str, list[Check]]) -> None:
+        before, before_auth = self._jwks, self._auth
+        if _about_published_keys(auth) != _about_published_keys(before_auth):
+            self._jwks = Jwks(auth, self._clock) if auth.jwks_url or auth.oidc_issuer else None
+        self._auth, self._keys = auth, keys
+        if before is not None and before is not self._jwks:
+            await before.close()
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -101,9 +114,23 @@ def make(auth: Auth, given: dict[str, Any], ttl_s: float) -> str:
     said = {"iat": now, "exp": now + int(ttl_s), **given}
     if auth.audience:
         said.setdefault("aud", auth.audience)
-    if auth.issuer:
-        said.setdefault("iss", auth.issuer)
+    if auth.required_issuer:
+        said.setdefault("iss", auth.required_issuer)
     return jwt.encode(said, str(auth.hmac_keys[0]), algorithm=ALGORITHM)
+
+
+def _about_published_keys(auth: Auth) -> list[Any]:
+    names = [name for name in auth.__struct_fields__ if name.startswith(("jwks_", "oidc_"))]
+    return [getattr(auth, name) for name in names]
+
+
+def _by_algorithm(auth: Auth) -> dict[str, list[Check]]:
+    """What can verify signatures of each algorithm. Raises ConfigError."""
+    found: dict[str, list[Check]] = {}
+    for checks in _configured(auth):
+        for algorithm, check in checks.items():
+            found.setdefault(algorithm, []).append(check)
+    return found
 
 
 def _configured(auth: Auth) -> Iterator[Mapping[str, Check]]:

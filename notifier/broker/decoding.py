@@ -28,7 +28,15 @@ def short_string(data: bytes) -> tuple[int, str]:
     if not data:
         raise ValueError("a short string needs a length")
     end = data[0] + 1
-    return end, _text(data[1:end])
+    return end, text(data[1:end])
+
+
+def text(data: bytes) -> str:
+    """A text that should be UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def timestamp(data: bytes) -> tuple[int, dt.datetime | None]:
@@ -71,10 +79,3 @@ def _length(data: bytes) -> int:
     if len(data) < _LENGTH_BYTES:
         raise ValueError("a length has 4 bytes")
     return int.from_bytes(data[:_LENGTH_BYTES])
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("latin-1")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -36,6 +37,20 @@ class Lost(ConnectionError):
     """What a connection was needed for is of no use any more; it is to be made again. The text says why."""
 
 
+@contextlib.contextmanager
+def lost_is_no_cancellation() -> Iterator[None]:
+    """When nothing has come for three heartbeats, aiormq ends a connection by cancelling its own reader, and whoever
+    waits for an answer gets that reader's CancelledError (seen with 7.2.4): it would end a task that nobody wants to
+    end, and nobody would notice. Here it becomes Lost; who was cancelled stays cancelled."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Lost("nothing came from the broker any more") from None
+
+
 class Link:
     """Does its work on a connection for as long as it lasts, again and again.
 
@@ -53,25 +68,32 @@ class Link:
 
     async def run(self, work: Callable[[AbstractConnection], Awaitable[None]]) -> None:
         """Never returns. `work` clears `problem` when all is well, and ends or raises when the connection is lost."""
-        delay_s = FIRST_DELAY_S
+        longer_s = FIRST_DELAY_S
         while True:
             self.problem = self.problem or "connecting"
+            refused = False
             try:
-                self._connection = await self._connect()
-                await work(self._connection)
+                with lost_is_no_cancellation():
+                    self._connection = await self._connect()
+                    await work(self._connection)
                 self._lost("the connection was lost", None)
             except WorkRefused as error:
                 self._lost(str(error), None)
-                delay_s = REFUSED_DELAY_S
+                refused = True
             except LOST as error:
                 self._lost(describe(error), error)
-                if isinstance(error, (AuthenticationError, ProbableAuthenticationError)):
-                    delay_s = REFUSED_DELAY_S
+                refused = isinstance(error, (AuthenticationError, ProbableAuthenticationError))
+            except Exception as error:  # nobody looks at this task: it must not end without a word
+                _logger.exception("the work on a connection to RabbitMQ failed", extra={"purpose": self._purpose})
+                self._lost(f"an error of this server: {type(error).__name__}", None)
             finally:
                 await self._close()
+            if self._was_well:
+                longer_s = FIRST_DELAY_S  # how long an earlier outage took says nothing about this one
+            delay_s = REFUSED_DELAY_S if refused else longer_s
+            longer_s = min(longer_s * 1.5, LONGEST_DELAY_S)
             await asyncio.sleep(delay_s * random.uniform(1, 1.5))  # noqa: S311 - so that workers do not come at once
             self._stats.reconnects[self._purpose] += 1
-            delay_s = FIRST_DELAY_S if self._was_well else min(delay_s * 1.5, LONGEST_DELAY_S)
 
     _was_well = False
 
@@ -116,10 +138,13 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                async with asyncio.timeout(1):
-                    await connection.close()
+                with lost_is_no_cancellation():
+                    async with asyncio.timeout(1):
+                        await connection.close()
             except LOST:
                 pass
+            except Exception:  # as in `run`
+                _logger.exception("a connection to RabbitMQ could not be closed", extra={"purpose": self._purpose})
 
     @property
     def _address(self) -> str:

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import AMQPException, DeliveryError
 from msgspec import Meta, Struct
 
-from notifier.broker.link import LOST, describe
+from notifier.broker.link import LOST, describe, lost_is_no_cancellation
 from notifier.errors import Unavailable
 from notifier.protocol.codes import CommandFailed, Error
 
@@ -88,7 +88,9 @@ class RabbitMQBackends:
             delivery_mode=DeliveryMode.NOT_PERSISTENT if ref else DeliveryMode.PERSISTENT,
         )
         try:
-            await channel.default_exchange.publish(message, queue, mandatory=True, timeout=timeout_s or SEND_WITHIN_S)
+            with lost_is_no_cancellation():
+                deadline_s = timeout_s or SEND_WITHIN_S
+                await channel.default_exchange.publish(message, queue, mandatory=True, timeout=deadline_s)
         except DeliveryError as error:
             raise Unavailable(f"there is no queue {queue} on the broker") from error
         except (*LOST, AMQPException) as error:

@@ -15,9 +15,10 @@ from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPException
 
-from notifier.broker.link import LOST, Lost, describe
+from notifier.broker.link import LOST, Lost, describe, lost_is_no_cancellation
 from notifier.core.stats import Stats
 from notifier.errors import Rejected, Unavailable
+from notifier.tasks import end
 
 _logger = logging.getLogger(__name__)
 
@@ -59,8 +60,7 @@ class RabbitMQBus:
         finally:
             self._exchange = None
             self._seen.clear()
-            saying.cancel()
-            await asyncio.gather(saying, return_exceptions=True)
+            await end(saying)
 
     async def leave(self) -> None:
         """Tell the others not to wait for this one."""
@@ -142,7 +142,8 @@ class RabbitMQBus:
             delivery_mode=DeliveryMode.NOT_PERSISTENT,
         )
         try:
-            await exchange.publish(message, to, timeout=ANSWER_WITHIN_S, mandatory=False)
+            with lost_is_no_cancellation():
+                await exchange.publish(message, to, timeout=ANSWER_WITHIN_S, mandatory=False)
         except (*LOST, AMQPException) as error:
             raise Unavailable(f"the other workers cannot be reached: {describe(error)}") from error
 

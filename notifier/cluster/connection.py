@@ -13,6 +13,7 @@ from aio_pika.exceptions import ChannelClosed
 from notifier.broker.link import LOST, REFUSED_DELAY_S, Link, Lost, describe
 from notifier.config import RabbitMQ
 from notifier.core.stats import Stats
+from notifier.tasks import end
 
 _logger = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ class ControlConnection:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def _work(self, connection: AbstractConnection) -> None:
         running = [asyncio.create_task(self._run(part, connection)) for part in self._parts]
@@ -55,9 +55,7 @@ class ControlConnection:
             for task in done:
                 task.result()
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await end(*running)
 
     async def _run(self, part: Part, connection: AbstractConnection) -> None:
         """A part that the broker refuses (permissions, a name that is taken) does not take the others with it: it tries

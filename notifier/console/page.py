@@ -1,42 +1,42 @@
-"""Serves the console's one page. It loads nothing from elsewhere, and its policy lets it load nothing."""
+"""Serves the console's two pages: one for developers at `/`, one for operators at `/admin`."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
-from importlib import resources
-
 from aiohttp import web
 
-from notifier.config import DEV_API_KEY, Config
+from notifier.config import DEV_API_KEY, DEV_OPERATOR, Config
+from notifier.console.assembled import filled, headers, part
+
+STYLES = ("base", "overview", "lists")
+SCRIPTS = ("base", "charts", "dialogs", "overview", "connections", "channels", "live", "explain", "doctor", "main")
 
 
 class Console:
-    """The page, and the policy that allows just its own script and style."""
+    """A page that is the same for everybody, made once."""
 
-    def __init__(self, config: Config) -> None:
-        page = resources.files(__package__).joinpath("index.html").read_text(encoding="utf-8")
-        # The development key is public anyway; with it the page works without typing anything.
-        key = DEV_API_KEY if DEV_API_KEY in config.api.keys else ""
-        self._body = page.replace("{{api_key}}", key).encode()
-        text = self._body.decode()
-        script = _hash_of(re.search(r"<script>(.*?)</script>", text, re.DOTALL))
-        style = _hash_of(re.search(r"<style>(.*?)</style>", text, re.DOTALL))
-        self._headers = {
-            "Content-Security-Policy": f"default-src 'none'; script-src {script}; style-src {style}; "
-            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-cache",
-        }
+    def __init__(self, page: str) -> None:
+        self._body = page.encode()
+        self._headers = headers(page)
 
     async def handle(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._body, headers=self._headers, content_type="text/html", charset="utf-8")
 
 
-def _hash_of(match: re.Match[str] | None) -> str:
-    if match is None:
-        return "'none'"
-    digest = base64.b64encode(hashlib.sha256(match[1].encode()).digest()).decode()
-    return f"'sha256-{digest}'"
+def for_developers(config: Config) -> Console:
+    """A place to try a notification."""
+    # The development key is public anyway; with it the page works without typing anything.
+    key = DEV_API_KEY if DEV_API_KEY in config.api.keys else ""
+    link = "" if config.admin.operators else "hidden"
+    return Console(filled(part("index.html"), {"api_key": key, "operators": link}))
+
+
+def for_operators(config: Config) -> Console:
+    """The operators' view. Nothing in it is secret: who has not logged in gets no data."""
+    dev = DEV_OPERATOR in config.admin.operators
+    values = {
+        "style": "".join(part(f"operators/{name}.css") for name in STYLES),
+        "script": "".join(part(f"operators/{name}.js") for name in SCRIPTS),
+        "name": "dev" if dev else "",
+        "password": DEV_API_KEY if dev else "",
+    }
+    return Console(filled(part("operators/page.html"), values))

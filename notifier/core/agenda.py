@@ -42,5 +42,9 @@ class Agenda(Generic[T]):
         self._next = max(self._next, now + 1)
         return found
 
+    def items(self) -> list[T]:
+        """All of them."""
+        return [item for bucket in self._at.values() for item in bucket]
+
     def __len__(self) -> int:
         return sum(map(len, self._at.values()))

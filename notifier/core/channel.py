@@ -45,9 +45,7 @@ class Pattern:
         if _NAME.fullmatch(text) is None:
             raise ValueError(f"{text!r} is not a pattern: words of printable ASCII separated by dots")
         self.text = text
-        namespace = _NAMESPACE.match(text)
-        self._namespace = namespace[0] if namespace else ""
-        self._words = text.removeprefix(self._namespace).split(".")
+        self._namespace, self._words = parts_of(text)
         self._exact = "*" not in self._words and "#" not in self._words
 
     def matches(self, name: str) -> bool:
@@ -65,6 +63,14 @@ class Pattern:
         if not other.startswith(self._namespace):
             return False
         return _words_match(self._words, other[len(self._namespace) :].split("."), of_pattern=True)
+
+
+def parts_of(name: str) -> tuple[str, list[str]]:
+    """The namespace with its colon, empty for none, and the words behind it."""
+    namespace = _NAMESPACE.match(name)
+    if namespace is None:
+        return "", name.split(".")
+    return namespace[0], name[namespace.end() :].split(".")
 
 
 def is_pattern(name: str) -> bool:

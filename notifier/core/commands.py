@@ -6,14 +6,17 @@ reply nothing waits, so a subscription begins exactly where its reply says.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from notifier.core import connecting, subscribing, target
+from notifier.core import allowance, connecting, recovery, subscribing, target
 from notifier.core.history import Verdict
 from notifier.core.identity import SubscriptionGrant
+from notifier.core.node import Node
+from notifier.core.rates import What
 from notifier.core.record import Draft
 from notifier.core.rules import Rights, Rule
 from notifier.core.session import Session
@@ -46,6 +49,7 @@ from notifier.protocol.messages import (
 )
 
 _NO_RECOVERY = 2  # bit of a subscribe request's `flag`: answer 112 instead of `recovered: false`
+_CHANNELS_OF_A_COMMAND = 1000  # to be looked through for what was missed by a pattern: about a millisecond
 _NEVER_TOO_MANY = (
     "unsubscribe",
     "connect",
@@ -54,6 +58,14 @@ _NEVER_TOO_MANY = (
 
 async def run(session: Session, commands: list[Command]) -> None:
     """The commands of one frame, one after the other. A failed connect drops the rest of its frame."""
+    session.running += 1
+    try:
+        await _run_all(session, commands)
+    finally:
+        session.running -= 1
+
+
+async def _run_all(session: Session, commands: list[Command]) -> None:
     for command in commands:
         if session.closed:
             return
@@ -67,6 +79,16 @@ async def run(session: Session, commands: list[Command]) -> None:
             _answer_error(session, command, error.error)
         if session.failed:
             return
+        await _let_others_go_on(session)
+
+
+async def _let_others_go_on(session: Session) -> None:
+    """A frame may hold a thousand commands, a connection's next frame be there already, and nothing in between wait: so
+    somebody's long answers would hold up everybody else. Nor are any made for who has not taken those before."""
+    if session.node.turns.is_over:
+        await session.node.turns.wait()
+    if session.connection.is_behind:
+        await session.connection.breathe()
 
 
 async def _run_one(session: Session, command: Command) -> None:
@@ -81,32 +103,19 @@ async def _run_one(session: Session, command: Command) -> None:
     if method not in _HANDLERS:
         raise bad_command("a command needs exactly one method")
     session.node.stats.commands[method] += 1
-    if not _within_rate(session) and method not in _NEVER_TOO_MANY:
+    if not allowance.take(session):
+        allowance.exceed(session)
         if method == "send":
             raise ConnectionEnded(codes.TOO_MANY_COMMANDS)
-        raise CommandFailed(codes.TOO_MANY_REQUESTS)
+        if method not in _NEVER_TOO_MANY:
+            raise CommandFailed(codes.TOO_MANY_REQUESTS)
     result = await _HANDLERS[method](session, getattr(command, method))
     if result is not None:
         session.reply(Reply(id=command.id, **{method: result}))
 
 
-def _within_rate(session: Session) -> bool:
-    """Whether the connection keeps to `clients.command_rate`; it may save up to `command_burst` commands."""
-    limits = session.node.limits
-    if not limits.command_rate:
-        return True
-    now_s = session.node.clock.monotonic()
-    gained = (now_s - session.allowed_at) * limits.command_rate
-    session.allowance = min(session.allowance + gained, limits.command_burst) - 1
-    session.allowed_at = now_s
-    if session.allowance >= 0:
-        return True
-    session.allowance = max(session.allowance, -1.0)
-    return False
-
-
 def _answer_error(session: Session, command: Command, error: codes.Error) -> None:
-    session.node.stats.errors[error.code] += 1
+    session.node.stats.errors[codes.counted_as(error.code)] += 1
     if not command.id:
         return  # a `send`: the SDKs take what has no id for a ping, and would answer it
     session.reply(Reply(id=command.id, error=error))
@@ -116,7 +125,7 @@ def _answer_error(session: Session, command: Command, error: codes.Error) -> Non
 
 def _method_of(command: Command) -> str:
     """The command's only method; empty when there is none or more than one."""
-    found = [name for name in _METHODS if getattr(command, name) is not None]
+    found = [name for name, request in zip(_METHODS, _requests_of(command), strict=True) if request is not None]
     return found[0] if len(found) == 1 else ""
 
 
@@ -162,16 +171,21 @@ async def _refresh(session: Session, request: RefreshRequest) -> RefreshResult:
 async def _subscribe(session: Session, request: SubscribeRequest) -> SubscribeResult | None:
     wanted = _subscribable(session, request)
     grant = await _right_to_subscribe(session, wanted.rule, request)
-    if not session.node.log.ready:
+    node = session.node
+    if not node.log.ready:
         raise CommandFailed(codes.INTERNAL)
+    if wanted.pattern is not None and request.recover:
+        allowance.spend(session, node.history.channels / _CHANNELS_OF_A_COMMAND)
     judged = await subscribing.judged(session, wanted, request, grant)
-    lost = judged.verdict is not Verdict.RECOVERED and not wanted.rule.cache_recovery
-    if request.recover and lost and request.flag & _NO_RECOVERY and wanted.rule.keeps_history:
-        raise CommandFailed(codes.UNRECOVERABLE_POSITION)
     if session.closed:
         return None
-    _still_free(session, request.channel)
+    _not_revoked(session, grant)
     # From here to the reply nothing waits: what is published now is either in the reply or comes after it.
+    judged = subscribing.settled(session, judged)
+    lost = judged.missed.verdict is not Verdict.RECOVERED and not wanted.rule.cache_recovery
+    if request.recover and lost and request.flag & _NO_RECOVERY and wanted.rule.keeps_history:
+        raise CommandFailed(codes.UNRECOVERABLE_POSITION)
+    _still_free(session, request.channel)
     return subscribing.begin(session, judged)
 
 
@@ -219,9 +233,14 @@ async def _granted(session: Session, token: str, channel: str) -> SubscriptionGr
         raise CommandFailed(codes.TOKEN_EXPIRED) from error
     except TokenError as error:
         raise CommandFailed(codes.PERMISSION_DENIED) from error
-    if session.node.revocations.hit(user, grant.token_id, grant.issued_at):
-        raise CommandFailed(codes.TOKEN_EXPIRED)
+    _not_revoked(session, grant)
     return grant
+
+
+def _not_revoked(session: Session, grant: SubscriptionGrant | None) -> None:
+    user = session.identity.user
+    if grant is not None and session.node.revocations.hit(user, grant.token_id, grant.issued_at):
+        raise CommandFailed(codes.TOKEN_EXPIRED)
 
 
 async def _sub_refresh(session: Session, request: SubRefreshRequest) -> RefreshResult:
@@ -270,6 +289,8 @@ async def _publish(session: Session, request: PublishRequest) -> Empty:
         data = session.node.check_data(data)
     except Rejected as error:
         raise bad_request(error.detail) from error
+    if await session.node.exceeds(What.PUBLISH, session.identity.user):
+        raise CommandFailed(codes.TOO_MANY_REQUESTS)
     info = session.info_on(session.subscriptions.get(request.channel))
     await session.node.publish(Draft([request.channel], data, info=msgspec.json.encode(info).decode()))
     return Empty()
@@ -282,12 +303,13 @@ def _may(session: Session, rights: Rights, channel: str) -> bool:
 
 async def _history(session: Session, request: HistoryRequest) -> HistoryResult:
     rule = _readable(session, request.channel)
-    limit = session.node.limits.history_limit
-    return read_history(session.node.history, rule, request, limit, session.node.clock.time())
+    return await read_history(session.node, rule, request, session.node.limits.history_limit)
 
 
-def read_history(history: Any, rule: Rule, request: HistoryRequest, limit: int, now_s: float) -> HistoryResult:
-    """A page of a channel's history (protocol.md section 5.1); at most `limit` publications."""
+async def read_history(node: Node, rule: Rule, request: Any, limit: int) -> HistoryResult:
+    """A page of a channel's history (protocol.md section 5.1); at most `limit` publications. Raises Unavailable when
+    the archive is needed and away."""
+    history = node.history
     if not rule.keeps_history:
         raise CommandFailed(codes.NOT_AVAILABLE)
     since = request.since
@@ -298,27 +320,23 @@ def read_history(history: Any, rule: Rule, request: HistoryRequest, limit: int, 
             raise bad_request("reverse needs an offset to begin at")
     wanted = limit if request.limit < 0 else min(request.limit, limit)
     offset = since.offset if since is not None else None
-    return HistoryResult(
-        history.page(request.channel, offset, wanted, now_s, reverse=request.reverse),
-        history.epoch,
-        history.top(request.channel),
-    )
+    found = await recovery.page(node, request.channel, rule, offset, wanted, reverse=request.reverse)
+    return HistoryResult(list(found), history.epoch, history.top(request.channel))
 
 
 async def _presence(session: Session, request: ChannelRequest) -> PresenceResult:
-    return PresenceResult(await _present(session, request))
+    _with_presence(session, request)
+    return PresenceResult(await session.node.control.presence(request.channel))
 
 
 async def _presence_stats(session: Session, request: ChannelRequest) -> PresenceStatsResult:
-    present = await _present(session, request)
-    return PresenceStatsResult(len(present), len({info.user for info in present.values()}))
+    _with_presence(session, request)
+    return await session.node.control.presence_stats(request.channel)
 
 
-async def _present(session: Session, request: ChannelRequest) -> dict[str, Any]:
-    rule = _readable(session, request.channel)
-    if not rule.presence:
+def _with_presence(session: Session, request: ChannelRequest) -> None:
+    if not _readable(session, request.channel).presence:
         raise CommandFailed(codes.NOT_AVAILABLE)
-    return await session.node.control.presence(request.channel)
 
 
 def _readable(session: Session, channel: str) -> Rule:
@@ -358,7 +376,7 @@ async def _send(session: Session, request: SendRequest) -> None:
         data = compact(bytes(request.data) or b"null")
     except ValueError as error:  # only this tells the client, since nothing answers a `send`
         raise bad_command(f"data: {error}") from error
-    await session.node.backends.send(queue, data, msgspec.json.encode(session.info_on()))
+    await session.node.backends.send(queue, data, msgspec.json.encode(session.caller()))
 
 
 _HANDLERS: dict[str, Callable[[Session, Any], Awaitable[Any]]] = {
@@ -375,3 +393,4 @@ _HANDLERS: dict[str, Callable[[Session, Any], Awaitable[Any]]] = {
     "send": _send,
 }
 _METHODS = (*_HANDLERS, "ping")
+_requests_of = operator.attrgetter(*_METHODS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from notifier.core import subscribing, target
 from notifier.core.identity import ANONYMOUS, Identity, SubscriptionGrant
 from notifier.core.node import Node
+from notifier.core.rates import What
 from notifier.core.session import Session
 from notifier.core.subscribing import Judged
 from notifier.errors import TokenError, TokenExpired
@@ -22,7 +23,11 @@ async def connect(session: Session, request: ConnectRequest, *, chosen: bool = F
     Raises CommandFailed or ConnectionEnded; then the client is not connected.
     """
     node = session.node
+    if node.draining:
+        raise ConnectionEnded(codes.SHUTDOWN)
     identity = await identify(node, request.token)
+    if await node.exceeds(What.CONNECT, identity.user):
+        raise ConnectionEnded(codes.TOO_MANY_COMMANDS)  # with an error the SDKs would not try again
     wanted: dict[str, SubscriptionGrant | None] = dict(server_side(node, identity))
     if chosen:
         wanted.update(_chosen(node, identity, request, wanted))
@@ -33,7 +38,14 @@ async def connect(session: Session, request: ConnectRequest, *, chosen: bool = F
     judged = [await _judged(session, name, grant, request) for name, grant in wanted.items()]
     if session.closed:
         raise ConnectionEnded(codes.CONNECTION_CLOSED)
+    if not all(each.target.is_current for each in judged):
+        raise CommandFailed(codes.INTERNAL)
+    if node.is_revoked(identity):  # while something was waited for
+        raise CommandFailed(codes.TOKEN_EXPIRED)
     # From here to the reply nothing waits.
+    if node.is_full(identity.user):
+        raise ConnectionEnded(codes.CONNECTION_LIMIT)
+    judged = [subscribing.settled(session, each) for each in judged]
     session.connect(identity)
     expires, ttl = subscribing.time_left(session, identity.expires_at)
     return ConnectResult(
@@ -63,7 +75,7 @@ async def identify(node: Node, token: str) -> Identity:
         raise ConnectionEnded(codes.INVALID_TOKEN) from error
     if node.is_revoked(identity):
         raise CommandFailed(codes.TOKEN_EXPIRED)
-    if identity.expires_at <= node.clock.time() - node.leeway_s:
+    if node.is_over(identity):
         raise CommandFailed(codes.EXPIRED)
     return identity
 

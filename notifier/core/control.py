@@ -14,10 +14,13 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from notifier.core import subscribing, target
+from notifier.core import ports, subscribing, target
 from notifier.core.identity import SubscriptionGrant
+from notifier.core.inspection import ChannelsTop, ConnectionsLike, CountsOf, Inspect, LoggedOut, WorkerState, inspect
 from notifier.core.node import Node
 from notifier.core.ports import Bus
+from notifier.core.presence import too_many
+from notifier.core.seen import Explanation, explain
 from notifier.core.session import NEVER, Session
 from notifier.errors import Rejected, Unavailable
 from notifier.protocol import codes
@@ -26,6 +29,7 @@ from notifier.protocol.messages import (
     ClientInfo,
     Form,
     Presence,
+    PresenceStatsResult,
     Push,
     RefreshResult,
     Reply,
@@ -104,7 +108,8 @@ class Join(Struct, frozen=True, tag="join", omit_defaults=True):
     since: tuple[int, str] | None = None
 
     async def obey(self, node: Node) -> None:
-        """Raises CommandFailed when one of them is subscribed already, Unavailable before the log has been read."""
+        """Raises CommandFailed when one of them is subscribed already, Unavailable before the log has been read, and
+        when what was missed cannot be told now."""
         try:
             found = target.find(node.rules, self.channel)
         except ValueError as error:
@@ -132,6 +137,7 @@ class Join(Struct, frozen=True, tag="join", omit_defaults=True):
             if self.channel in session.subscriptions or full:
                 failed = True
             elif not session.closed:
+                judged = subscribing.settled(session, judged)
                 _push_subscription(session, self.channel, subscribing.begin(session, judged))
         if failed:
             raise CommandFailed(codes.INTERNAL)
@@ -240,6 +246,16 @@ class ConnectionsOf(Struct, frozen=True, tag="connections"):
         ]
 
 
+class Explain(Struct, frozen=True, tag="explain"):
+    """What became of a message?"""
+
+    message_id: str
+    offset: int
+
+    def answer(self, node: Node) -> Explanation:
+        return explain(node, self.message_id, self.offset)
+
+
 class Describe(Struct, frozen=True, tag="describe"):
     """What is there to say about a worker?"""
 
@@ -273,8 +289,10 @@ class NodeInfo(Struct):
     process: Process
 
 
-Told = End | Leave | Renew | Join | Announce | Run
-Asked = PresentOn | ChannelsLike | ConnectionsOf | Describe
+Told = End | Leave | Renew | Join | Announce | Run | LoggedOut
+Asked = (
+    PresentOn | ChannelsLike | ConnectionsOf | Explain | Describe | Inspect | ConnectionsLike | ChannelsTop | CountsOf
+)
 
 T = TypeVar("T")
 
@@ -283,12 +301,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Control:
-    """`describe` says what there is to say about this worker."""
+    """`describe` says what there is to say about this worker, `presence` who is there: without it the others are
+    asked."""
 
-    def __init__(self, node: Node, bus: Bus, describe: Callable[[], NodeInfo]) -> None:
+    def __init__(
+        self, node: Node, bus: Bus, describe: Callable[[], NodeInfo], presence: ports.Presence | None = None
+    ) -> None:
         self._node = node
         self._bus = bus
         self._describe = describe
+        self._presence = presence or AskedPresence(node, self)
         self._comings: list[Coming] = []
         bus.on_message = self._take
 
@@ -323,19 +345,26 @@ class Control:
         await self._bus.tell(_encode(Run(node_id, session, data)))
         return True
 
+    def announce_again(self) -> None:
+        """Others have been told that this worker's clients had left, because it was taken for gone."""
+        for session in self._node.sessions.values():
+            for name, subscription in session.subscriptions.items():
+                if subscription.tells and subscription.is_present:
+                    self.announce(name, session.info_on(subscription), left=False)
+
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        """By client id. Raises Unavailable when the others cannot be asked."""
-        question = PresentOn(channel)
-        found = dict(question.answer(self._node))
-        for answer in await self._ask(question, dict[str, ClientInfo]):
-            found.update(answer)
-        return found
+        """By client id. Raises Unavailable, and CommandFailed when there are more than `clients.presence_limit`."""
+        return await self._presence.of(channel, self._node.limits.presence_limit)
+
+    async def presence_stats(self, channel: str) -> PresenceStatsResult:
+        """Raises Unavailable."""
+        return await self._presence.count(channel)
 
     async def channels(self, pattern: str) -> dict[str, int]:
         """Subscribers by channel. Raises Unavailable."""
         question = ChannelsLike(pattern)
         found = question.answer(self._node)
-        for answer in await self._ask(question, dict[str, int]):
+        for answer in await self.ask(question, dict[str, int]):
             for channel, number in answer.items():
                 found[channel] = found.get(channel, 0) + number
         return found
@@ -344,15 +373,28 @@ class Control:
         """Raises Unavailable."""
         question = ConnectionsOf(user)
         found = question.answer(self._node)
-        for answer in await self._ask(question, list[Connected]):
+        for answer in await self.ask(question, list[Connected]):
             found += answer
         return found
 
+    async def explain(self, message_id: str, offset: int) -> list[Explanation]:
+        """Of all workers, this one first. Raises Unavailable."""
+        question = Explain(message_id, offset)
+        return [question.answer(self._node), *await self.ask(question, Explanation)]
+
     async def info(self) -> list[NodeInfo]:
         """All workers, this one first. Raises Unavailable."""
-        return [self._describe(), *await self._ask(Describe(), NodeInfo)]
+        return [self._describe(), *await self.ask(Describe(), NodeInfo)]
 
-    async def _ask(self, question: Asked, answer: type[T]) -> list[T]:
+    async def states(self) -> list[WorkerState]:
+        """All workers, this one first. Raises Unavailable."""
+        return [self._inspect(), *await self.ask(Inspect(), WorkerState)]
+
+    def _inspect(self) -> WorkerState:
+        process = self._describe().process
+        return inspect(self._node, process.cpu, process.rss)
+
+    async def ask(self, question: Asked, answer: type[T]) -> list[T]:
         """The answers of all others. Raises Unavailable."""
         answers = await self._bus.ask(_encode(question))
         try:
@@ -368,6 +410,8 @@ class Control:
             raise Rejected("bad_control", "not a message of a worker") from error
         if isinstance(message, Describe):
             return _encode(self._describe())
+        if isinstance(message, Inspect):
+            return _encode(self._inspect())
         if isinstance(message, Told):
             with contextlib.suppress(CommandFailed, Unavailable):  # whoever told it does not wait for an answer
                 await self._obey(message)
@@ -378,3 +422,28 @@ class Control:
         done = message.obey(self._node)
         if done is not None:
             await done
+
+
+class AskedPresence:
+    """A `core.ports.Presence` that nobody keeps: each worker is asked for its own clients."""
+
+    def __init__(self, node: Node, control: Control) -> None:
+        self._node = node
+        self._control = control
+
+    async def of(self, channel: str, most: int) -> dict[str, ClientInfo]:
+        found = await self._all(channel)
+        if len(found) > most:
+            raise too_many(len(found), most)
+        return found
+
+    async def count(self, channel: str) -> PresenceStatsResult:
+        found = await self._all(channel)
+        return PresenceStatsResult(len(found), len({info.user for info in found.values()}))
+
+    async def _all(self, channel: str) -> dict[str, ClientInfo]:
+        question = PresentOn(channel)
+        found = dict(question.answer(self._node))
+        for answer in await self._control.ask(question, dict[str, ClientInfo]):
+            found.update(answer)
+        return found

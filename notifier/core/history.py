@@ -15,11 +15,13 @@ from enum import StrEnum
 from itertools import chain, islice
 
 from notifier.core.record import NEVER
-from notifier.core.rules import Rule
+from notifier.core.rules import Rule, Rules
 from notifier.protocol.messages import Position, Publication
 
 # What a retained publication costs beside its data: the objects, their places in two queues.
 OVERHEAD_BYTES = 400
+
+NO_INDEX = 2**31
 
 Matches = Callable[[str], bool]
 
@@ -36,12 +38,14 @@ class Verdict(StrEnum):
 
 
 class Window:
-    """One channel's retained publications, oldest first. `floor` is the highest offset that was trimmed."""
+    """One channel's retained publications, oldest first. `floor` is the highest offset that was trimmed, `floor_index`
+    the place of what was trimmed there in its record, where it is known."""
 
-    __slots__ = ("broken", "floor", "kept")
+    __slots__ = ("broken", "floor", "floor_index", "kept")
 
     def __init__(self, floor: int) -> None:
         self.floor = floor
+        self.floor_index = NO_INDEX
         self.kept: deque[Publication] = deque()
         self.broken = False  # something came after the last one that not everybody who continues here has
 
@@ -79,10 +83,12 @@ class History:
         # Tops of the channels that retain nothing, in the order in which they fell quiet.
         self._quiet: dict[str, int] = {}
         self._shelves: dict[Rule, Shelf] = {}
+        self._held: dict[str, int] = {}
+        self._removed_at = 0
 
     def begin(self, known_from: int) -> None:
         """Start over with a log that is empty to us up to `known_from`."""
-        self.end = self.known_from = known_from
+        self.end = self.known_from = self._removed_at = known_from
         self._windows.clear()
         self._quiet.clear()
         self._shelves.clear()
@@ -96,7 +102,8 @@ class History:
             if time_s + rule.ttl_s <= now_s:
                 self._note_quiet(channel, publication.offset)
                 return
-            window = self._windows[channel] = Window(self._quiet.pop(channel, self.known_from))
+            unseen = max(self.known_from, rule.known_from)
+            window = self._windows[channel] = Window(self._quiet.pop(channel, unseen))
         if rule.delta:
             self._give_base(window, publication)
         shelf = self._shelves.get(rule)
@@ -106,11 +113,8 @@ class History:
         shelf.line.append((time_s, publication))
         self.publications += 1
         self.size_bytes += len(publication.data) + OVERHEAD_BYTES
-        if len(window.kept) > rule.size:
-            self._drop_oldest(window)
-            shelf.dead += 1
-            if shelf.dead > 64 and shelf.dead * 2 > len(shelf.line):
-                self._sweep(shelf)
+        if len(window.kept) > rule.size and channel not in self._held:
+            self._drop_excess(window, shelf)
         if self.size_bytes > self._max_bytes:
             self._shrink()
 
@@ -122,13 +126,66 @@ class History:
 
     def remove(self, channel: str, rule: Rule) -> None:
         """Let go of all publications of one channel. Who has seen the last of them has missed nothing."""
-        window = self._windows.pop(channel, None)
-        if window is None:
-            return
-        self._shelves[rule].dead += len(window.kept)
+        self._removed_at = self.end
+        window = self._windows.get(channel)
+        if window is not None:
+            self._shelves[rule].dead += len(window.kept)
+            self._empty(channel, window)
+
+    def _empty(self, channel: str, window: Window) -> None:
         while window.kept:
             self._drop_oldest(window)
+        del self._windows[channel]
         self._note_quiet(channel, window.floor)
+
+    def follow(self, rules: Rules) -> None:
+        """The rules have changed: each channel keeps what its new one says, beginning with what there is."""
+        for entry in self._take_out_what_moves(rules):
+            publication = entry[1]
+            window = self._windows.get(publication.channel)
+            rule = rules.find(publication.channel)
+            if window is None:
+                continue
+            if rule is None or not rule.keeps_history:
+                self._empty(publication.channel, window)
+                continue
+            shelf = self._shelves.setdefault(rule, Shelf(rule))
+            shelf.line.append(entry)
+            while len(window.kept) > rule.size:
+                self._drop_oldest(window)
+        for shelf in self._shelves.values():
+            shelf.line = deque(sorted(shelf.line, key=lambda entry: (entry[1].offset, entry[1].index)))
+            self._sweep(shelf)
+        # Nobody will note any more where these end: should they keep history again, they begin with nothing known.
+        for channel in [name for name in self._quiet if not _keeps(rules, name)]:
+            del self._quiet[channel]
+
+    def _take_out_what_moves(self, rules: Rules) -> list[tuple[float, Publication]]:
+        """The entries whose channel has another rule now, off their shelves."""
+        moving: list[tuple[float, Publication]] = []
+        for rule, shelf in list(self._shelves.items()):
+            self._sweep(shelf)
+            staying: deque[tuple[float, Publication]] = deque()
+            for entry in shelf.line:
+                (staying if rules.find(entry[1].channel) is rule else moving).append(entry)
+            shelf.line = staying
+            if not staying:
+                del self._shelves[rule]
+        return moving
+
+    def hold(self, channel: str) -> None:
+        """While somebody waits for the archive, keep what comes to the channel: what the archive answers must meet what
+        is here. Bounded by time and by the bytes of all channels."""
+        self._held[channel] = self._held.get(channel, 0) + 1
+
+    def release(self, channel: str, rule: Rule) -> None:
+        """The opposite of one `hold`."""
+        left = self._held.pop(channel) - 1
+        window = self._windows.get(channel)
+        if left:
+            self._held[channel] = left
+        elif window is not None and len(window.kept) > rule.size and rule in self._shelves:
+            self._drop_excess(window, self._shelves[rule])
 
     def trim(self, now_s: float) -> None:
         """Let go of what is too old. Cheap: only what goes is looked at."""
@@ -138,19 +195,28 @@ class History:
             while line and line[0][0] <= oldest:
                 self._retire(shelf)
 
-    def verdict(self, channel: str, rule: Rule, position: Position) -> Verdict:
-        """Whether a client with this position can be given everything after it.
+    def verdict(self, channel: str, rule: Rule, position: Position, index: int = -1) -> Verdict:
+        """Whether a client with this position can be given everything after it. With an `index`, it has also seen the
+        next record up to that place in it.
 
         An empty epoch matches any: a client that never got one has seen nothing (protocol.md section 5.2).
         """
         verdict = self._verdict(rule, position)
-        if verdict is Verdict.RECOVERED and position.offset < self._floor(channel):
-            return Verdict.TRIMMED
+        if verdict is not Verdict.RECOVERED:
+            return verdict
+        if channel not in self._windows and channel not in self._quiet and position.offset < rule.known_from:
+            return Verdict.NOT_KNOWN
+        if position.offset < self.floor(channel):
+            window = self._windows.get(channel)
+            if window is None or window.floor != position.offset + 1 or window.floor_index > index:
+                return Verdict.TRIMMED
         return verdict
 
     def verdict_by_pattern(self, matches: Matches, rule: Rule, position: Position) -> Verdict:
         """The same for all channels that match: of none of them anything may be missing."""
         verdict = self._verdict(rule, position)
+        if verdict is Verdict.RECOVERED and position.offset < rule.known_from:
+            return Verdict.NOT_KNOWN
         if verdict is Verdict.RECOVERED:
             floors = chain(((name, window.floor) for name, window in self._windows.items()), self._quiet.items())
             if any(floor > position.offset and matches(name) for name, floor in floors):
@@ -220,6 +286,20 @@ class History:
         )
         return list(islice(wanted, limit))
 
+    def begins(self, channel: str) -> int:
+        """The offset after which everything of the channel is here."""
+        return max(self.floor(channel), self.known_from)
+
+    def reach(self, channel: str) -> int:
+        """Up to where an archive must have been filled to be joined to what is here: without a hole, and without what
+        was removed."""
+        return max(self.begins(channel), self._removed_at)
+
+    def knows_latest(self, channel: str) -> bool:
+        """Whether what `latest` says is all that there is to say."""
+        window = self._windows.get(channel)
+        return bool(window is not None and window.kept) or not self.begins(channel)
+
     def top(self, channel: str) -> int:
         """Where a channel's history ends: at its last retained publication, or else with the log, since nothing of the
         channel came after what is known of it."""
@@ -237,13 +317,21 @@ class History:
             publication.base = window.kept[-1].data
         window.broken = publication.expires_at != NEVER
 
-    def _floor(self, channel: str) -> int:
+    def floor(self, channel: str) -> int:
+        """The highest offset of the channel that was trimmed; 0 when none is known."""
         window = self._windows.get(channel)
         return window.floor if window is not None else self._quiet.get(channel, 0)
 
+    def _drop_excess(self, window: Window, shelf: Shelf) -> None:
+        while len(window.kept) > shelf.rule.size:
+            self._drop_oldest(window)
+            shelf.dead += 1
+        if shelf.dead > 64 and shelf.dead * 2 > len(shelf.line):
+            self._sweep(shelf)
+
     def _drop_oldest(self, window: Window) -> None:
         publication = window.kept.popleft()
-        window.floor = publication.offset
+        window.floor, window.floor_index = publication.offset, publication.index
         self.publications -= 1
         self.size_bytes -= len(publication.data) + OVERHEAD_BYTES
 
@@ -288,3 +376,8 @@ class History:
     @property
     def channels(self) -> int:
         return len(self._windows) + len(self._quiet)
+
+
+def _keeps(rules: Rules, channel: str) -> bool:
+    rule = rules.find(channel)
+    return rule is not None and rule.keeps_history

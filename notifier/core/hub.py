@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import NamedTuple
 
-from notifier.core.channel import Pattern
+from notifier.core.patterns import Patterns
 from notifier.core.ports import Clock, Connection
+from notifier.core.record import NEVER
 from notifier.core.rules import Rule
 from notifier.core.stats import Stats
 from notifier.protocol.encoding import Encoding
@@ -19,7 +20,6 @@ from notifier.protocol.filters import TagFilter
 from notifier.protocol.messages import Publication, Reply
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.005
-_CACHED_CHANNELS = 100_000
 
 
 class Manner(NamedTuple):
@@ -99,18 +99,14 @@ class Audience:
 class Subscribers:
     """The audiences of one channel, or of one pattern within a rule: the shared ones by manner, and all of them."""
 
-    __slots__ = ("audiences", "name", "pattern", "rule", "shared")
+    __slots__ = ("audiences", "name", "rule", "shared")
 
     def __init__(self, name: str, rule: Rule | None = None) -> None:
         """With a rule, `name` is a pattern, and only the rule's channels belong to it."""
         self.name = name
         self.rule = rule
-        self.pattern = Pattern(name) if rule is not None else None
         self.audiences: dict[Audience, None] = {}
         self.shared: dict[Manner, Audience] = {}
-
-    def cover(self, channel: str, rule: Rule) -> bool:
-        return self.pattern is not None and self.rule is rule and self.pattern.matches(channel)
 
 
 class Hub:
@@ -134,20 +130,21 @@ class Hub:
         self._stats = stats
         self._not_before = 0.0
         self._channels: dict[str, Subscribers] = {}
-        self._patterns: dict[tuple[str, Rule], Subscribers] = {}
-        self._matching: dict[str, list[Subscribers]] = {}
+        self._patterns: dict[Rule, Patterns[Subscribers]] = {}
         self._dirty: list[Audience] = []
         self._begun: list[Audience] = []
         self._since = 0.0
+        self._sent_at = NEVER
 
-    def publish(self, publication: Publication, rule: Rule) -> None:
-        """Queue the publication for everybody who is subscribed to its channel."""
+    def publish(self, publication: Publication, rule: Rule) -> int:
+        """Queue the publication for everybody who is subscribed to its channel; answers for how many."""
         subscribers = self._channels.get(publication.channel)
         audiences: Iterable[Audience] = subscribers.audiences if subscribers is not None else ()
-        if self._patterns and (by_pattern := self._subscribed_by_pattern(publication.channel, rule)):
+        if (patterns := self._patterns.get(rule)) and (by_pattern := patterns.matching(publication.channel)):
             # An audience of several targets may stand here more than once.
             audiences = dict.fromkeys(chain(audiences, *(found.audiences for found in by_pattern)))
         made: dict[Encoding, bytes] = {}
+        reached = 0
         for audience in audiences:
             manner = audience.manner
             if manner.accepts is not None and not manner.accepts.accepts(publication.tags):
@@ -160,6 +157,8 @@ class Hub:
             if manner.first is not None and encoding is manner.first:
                 self._begin(audience)
             self._add(audience, frame)
+            reached += len(audience.members)
+        return reached
 
     def _add(self, audience: Audience, frame: bytes) -> None:
         if not audience.pending:
@@ -182,10 +181,22 @@ class Hub:
                     frame = made[audience.encoding] = audience.encoding.announcement(message)
                 self._add(audience, frame)
 
+    def sent(self, at: float) -> None:
+        """Something that waits for the flush was on its way to the log at this time of the monotonic clock. The flush
+        observes how long the oldest such thing took, also where nobody is there to get it: the way is the same."""
+        if self._sent_at == NEVER and not self._dirty:
+            self._defer(self._flush_in_time)
+        self._sent_at = min(at, self._sent_at)
+
     def flush(self) -> None:
         """Write what has been gathered."""
-        if not self._dirty:
-            return
+        if self._dirty:
+            self._write()
+        if self._sent_at != NEVER:
+            self._stats.broker_to_socket.observe(max(0.0, self._clock.monotonic() - self._sent_at))
+            self._sent_at = NEVER
+
+    def _write(self) -> None:
         dirty, self._dirty = self._dirty, []
         clock = self._clock
         started = clock.monotonic()
@@ -243,6 +254,12 @@ class Hub:
         found = self._channels.get(channel)
         return sum(len(audience.members) for audience in found.audiences) if found else 0
 
+    def has_room_for(self, pattern: str, rule: Rule, most: int) -> bool:
+        """Whether the pattern is one that somebody has already, or there are fewer than so many; 0: any number."""
+        patterns = self._patterns.get(rule)
+        known = patterns is not None and patterns.get(pattern) is not None
+        return known or not most or sum(map(len, self._patterns.values())) < most
+
     def channels(self) -> list[str]:
         """The channels that have subscribers."""
         return list(self._channels)
@@ -257,21 +274,14 @@ class Hub:
         return subscribers
 
     def _pattern(self, name: str, rule: Rule) -> Subscribers:
-        subscribers = self._patterns.get((name, rule))
+        patterns = self._patterns.get(rule)
+        if patterns is None:
+            patterns = self._patterns[rule] = Patterns()
+        subscribers = patterns.get(name)
         if subscribers is None:
-            subscribers = self._patterns[name, rule] = Subscribers(name, rule)
-            self._matching.clear()
+            subscribers = Subscribers(name, rule)
+            patterns.add(name, subscribers)
         return subscribers
-
-    def _subscribed_by_pattern(self, channel: str, rule: Rule) -> list[Subscribers]:
-        """Looked up once a channel, until a pattern comes or goes."""
-        found = self._matching.get(channel)
-        if found is None:
-            if len(self._matching) >= _CACHED_CHANNELS:
-                self._matching.clear()
-            found = [subscribers for subscribers in self._patterns.values() if subscribers.cover(channel, rule)]
-            self._matching[channel] = found
-        return found
 
     def _join(self, subscribers: Subscribers, connection: Connection, manner: Manner) -> Audience:
         audience = subscribers.shared.get(manner)
@@ -296,9 +306,10 @@ class Hub:
     def _forget(self, subscribers: Subscribers) -> None:
         if subscribers.rule is None:
             self._channels.pop(subscribers.name, None)
-        else:
-            self._patterns.pop((subscribers.name, subscribers.rule), None)
-            self._matching.clear()
+        elif (patterns := self._patterns.get(subscribers.rule)) is not None:
+            patterns.discard(subscribers.name)
+            if not patterns:
+                del self._patterns[subscribers.rule]
 
     # --- a first publication unlike all others -----------------------------------------------------------------------
 

@@ -8,24 +8,26 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from notifier.config import ChannelRule, Clients, Connect, HistorySection, Publications, RpcRule
+from notifier.config import ChannelRule, Clients, Connect, HistorySection, Limits, Publications, RpcRule
 from notifier.core.agenda import Agenda
 from notifier.core.feed import Feed
 from notifier.core.history import History, Verdict
 from notifier.core.hub import Hub
 from notifier.core.identity import Identity
+from notifier.core.logouts import Logouts
 from notifier.core.orders import CHANNEL as ORDERS
 from notifier.core.orders import Order, Revocation
 from notifier.core.orders import encode as encode_order
-from notifier.core.ports import Backends, Clock, Log, Verifier
+from notifier.core.ports import Archive, AtOnce, Backends, Clock, Log, Rates, Turns, Verifier
 from notifier.core.presence import PresenceList
+from notifier.core.rates import LocalRates, What
 from notifier.core.record import Draft
 from notifier.core.revocations import Revocations
-from notifier.core.rpc import Methods
+from notifier.core.rpc import Methods, compiled
 from notifier.core.rules import ClaimPattern, Rules
 from notifier.core.stats import Stats
 from notifier.core.target import Target
-from notifier.errors import ConfigError, Rejected, Unavailable
+from notifier.errors import ConfigError, Rejected
 from notifier.protocol.codec_json import compact
 from notifier.protocol.codes import CONNECTION_EXPIRED, NO_PONG, STALE, Disconnect
 from notifier.protocol.messages import Position
@@ -33,6 +35,10 @@ from notifier.protocol.messages import Position
 if TYPE_CHECKING:
     from notifier.core.control import Control
     from notifier.core.session import Session
+
+
+FOLLOW_AT_ONCE, FOLLOW_EVERY_S = 200, 0.05
+END_AT_ONCE, END_EVERY_S = 100, 0.02
 
 
 class Appended(Struct, frozen=True):
@@ -46,10 +52,13 @@ class Node:
     """Everything a session needs, made from its sections of the configuration. The outside world comes as ports.
 
     `defer` calls a function at the end of the loop's tick, `later` after so many seconds; `new_id` makes ids that
-    nobody can guess. The log is given afterwards, since it reads into `feed`; so are `backends` and `control`.
+    nobody can guess. The log is given afterwards, since it reads into `feed`; so are `backends`, `control` and, where a
+    rule wants one, the archive.
+    `on_revoked` is called with each revocation in the log.
     """
 
     log: Log
+    archive: Archive
     backends: Backends
     control: Control
 
@@ -67,6 +76,7 @@ class Node:
         anonymous: bool,
         rpc: Sequence[RpcRule] = (),
         max_batch: int = 1000,
+        limits: Limits | None = None,
         leeway_s: float = 0.0,
         verifier: Verifier,
         clock: Clock,
@@ -77,6 +87,7 @@ class Node:
         """Raises ConfigError when the channel rules cannot be used."""
         self.node_id = new_id()
         self.name = name
+        self.worker = 0  # its number on the node
         self.version = version
         self.stats = Stats()
         self.rules = Rules(channels)
@@ -96,9 +107,12 @@ class Node:
         self.feed.on_revoked = self._revoked
         self.presence = PresenceList()
         self.revocations = Revocations()
+        self.logouts = Logouts()
+        self.on_revoked: Callable[[Revocation], None] = _nothing
         self.own_channels = [_claim_pattern(index, text) for index, text in enumerate(connect.subscribe)]
         self.methods = Methods(rpc)
         self.max_batch = max_batch
+        self.rates: Rates = LocalRates(limits or Limits(), clock.monotonic)
         self.limits = clients
         self.leeway_s = leeway_s
         self.anonymous = anonymous
@@ -106,8 +120,12 @@ class Node:
         self.clock = clock
         self.new_id = new_id
         self.defer = defer
-        self.draining = False
+        self.later = later
+        self.leaving = False  # asked to end
+        self.draining = False  # takes no new clients
+        self.turns: Turns = AtOnce()
         self.sessions: dict[str, Session] = {}
+        self.going: set[Session] = set()  # told that they are disconnected; their connections are not gone yet
         # Most users have one connection: a set for each of them would be the larger half of what this costs.
         self._by_user: dict[str, Session | set[Session]] = {}
         # Of connections that are written to one way only: where the commands for them go, by the connection's secret.
@@ -174,19 +192,14 @@ class Node:
         """Once a second: pings, missing pongs, silent newcomers, expired tokens, old history."""
         now = int(self.clock.monotonic())
         self.hub.flush()  # a stream's heartbeat names the log's end: what came before it must be written
-        for session in self._pongs.due(now):
-            if session.still_reads():
-                session.due_pong = self._pongs.add(now + int(self.limits.pong_timeout), session)
-            elif session.awaits_pong:
-                session.disconnect(NO_PONG)
+        self._end_silent(self._pongs.due(now))
         for session in self._pings.due(now):
             session.due_ping = self._pings.add(now + int(session.ping_interval_s), session)
             if session.awaits_pong:
                 continue  # it still reads what was sent before
             if session.ping():
                 session.due_pong = self._pongs.add(now + int(self.limits.pong_timeout), session)
-        for session in self._waiting.due(now):
-            session.disconnect(STALE)
+        self._end_stale(self._waiting.due(now))
         for session in self._expiries.due(now):
             if session.end_expired(self.clock.time() - self.limits.expired_grace):
                 session.disconnect(CONNECTION_EXPIRED)
@@ -194,9 +207,33 @@ class Node:
                 self.watch_expiry(session)
         self.history.trim(self.clock.time())
 
+    def _end_silent(self, sessions: list[Session]) -> None:
+        """Those whose answer to a ping is due; in slices, since a network that fails takes thousands along."""
+        for session in sessions[:END_AT_ONCE]:
+            if session.closed:
+                continue
+            if session.may_be_late():
+                session.due_pong = self._pongs.add(self._in(self.limits.pong_timeout), session)
+            elif session.awaits_pong:
+                session.disconnect(NO_PONG)
+        if len(sessions) > END_AT_ONCE:
+            self.later(END_EVERY_S, lambda: self._end_silent(sessions[END_AT_ONCE:]))
+
+    def _end_stale(self, sessions: list[Session]) -> None:
+        """Those who are late to say who they are; in slices, as a crowd of them comes within one second."""
+        for session in sessions[:END_AT_ONCE]:
+            if not session.is_connected:
+                session.disconnect(STALE)
+        if len(sessions) > END_AT_ONCE:
+            self.later(END_EVERY_S, lambda: self._end_stale(sessions[END_AT_ONCE:]))
+
     def disconnect_all(self, disconnect: Disconnect, sessions: Iterable[Session]) -> None:
         for session in list(sessions):
             session.disconnect(disconnect)
+
+    def newcomers(self) -> list[Session]:
+        """Those who have not said yet who they are."""
+        return self._waiting.items()
 
     def of_user(self, user: str) -> list[Session]:
         """The connected sessions of a user; those of nobody in particular for the empty one."""
@@ -205,6 +242,12 @@ class Node:
             return []
         return list(found) if isinstance(found, set) else [found]
 
+    def tells(self, channel: str, client_id: str) -> bool:
+        """Whether others are told when the client comes to the channel and leaves it."""
+        session = self.sessions.get(client_id)
+        subscription = session.subscriptions.get(channel) if session is not None else None
+        return subscription is not None and subscription.tells
+
     def is_revoked(self, identity: Identity) -> bool:
         return (
             bool(self.revocations)
@@ -212,22 +255,71 @@ class Node:
             and self.revocations.hit(identity.user, identity.token_id, identity.issued_at)
         )
 
+    def is_over(self, identity: Identity) -> bool:
+        """Whether its token let connections begin only until some time that has passed."""
+        return identity.expires_at <= self.clock.time() - self.leeway_s
+
     @property
     def users(self) -> int:
         return len(self._by_user)
 
+    def reload(
+        self, channels: Sequence[ChannelRule], clients: Clients, connect: Connect, rpc: Sequence[RpcRule]
+    ) -> None:
+        """Other rules and limits from now on, for those who are connected too.
+
+        Raises ConfigError with what cannot be used; then nothing has changed.
+        """
+        own_channels = [_claim_pattern(index, text) for index, text in enumerate(connect.subscribe)]
+        forwarded = compiled(rpc)
+        changed = self.rules.replace(channels, self.history.end)
+        self.own_channels, self.methods.forwarded, self.limits = own_channels, forwarded, clients
+        if changed:
+            self.hub.flush()
+            self.history.follow(self.rules)
+            self._follow_rules(list(self.sessions.values()))
+
+    def _follow_rules(self, sessions: list[Session]) -> None:
+        """In slices: those who subscribe anew shall not all come at once, and deliveries go on."""
+        for session in sessions[:FOLLOW_AT_ONCE]:
+            if not session.closed:
+                session.follow_rules()
+        if len(sessions) > FOLLOW_AT_ONCE:
+            self.later(FOLLOW_EVERY_S, lambda: self._follow_rules(sessions[FOLLOW_AT_ONCE:]))
+
     def _in(self, delay_s: float) -> int:
         return int(self.clock.monotonic() + delay_s)
 
+    def revoke(self, revocations: Iterable[Revocation]) -> None:
+        """They hold from here on, for those who are connected too."""
+        added = [self.revocations.add(revocation) for revocation in revocations]
+        if any(added):
+            for session in list(self.sessions.values()):
+                session.end_revoked()
+
     def _revoked(self, revocation: Revocation) -> None:
-        """Holds from here on, for those who are connected too."""
-        self.revocations.add(revocation)
-        for session in list(self.sessions.values()):
-            session.end_revoked()
+        self.revoke([revocation])
+        self.on_revoked(revocation)
 
     def _reset(self) -> None:
         for session in list(self.sessions.values()):
             session.lose_positions()
+
+    async def exceeds(self, what: What, user: str) -> float:
+        """How long a user has to wait, in seconds, who does this too often; 0 when it may, which is then counted."""
+        wait_s = await self.rates.take(what, user)
+        if wait_s:
+            self.stats.refused[what.value] += 1
+        return wait_s
+
+    def is_full(self, user: str) -> bool:
+        """Whether a user has as many connections here as anybody may have; one more is then counted as refused."""
+        most = self.limits.max_per_user
+        found = self._by_user.get(user) if user and most else None
+        if found is None or (len(found) if isinstance(found, set) else 1) < most:
+            return False
+        self.stats.refused["user_connections"] += 1
+        return True
 
     # --- publications ---------------------------------------------------------------------------------------------
 
@@ -254,16 +346,19 @@ class Node:
         await self.log.append(Draft([ORDERS], encode_order(order)))
 
     async def judge(self, target: Target, position: Position) -> Verdict:
-        """Whether the position is recoverable. One that is ahead of this worker comes from another node that has read
-        further: the worker catches up with the log before it calls the position foreign."""
+        """Whether the position is recoverable. One that is ahead of this worker, or in a log that it does not know, may
+        come from another node that has read further, or has seen before this one that the log was made anew: the
+        worker catches up before it calls the position foreign. Raises Unavailable when it cannot: the client may well
+        recover elsewhere, or here later."""
         verdict = target.verdict(self.history, position)
-        if verdict is Verdict.AHEAD:
-            try:
-                await self.log.catch_up()
-            except Unavailable:
-                return verdict
+        if verdict in (Verdict.AHEAD, Verdict.OTHER_EPOCH):
+            await self.log.catch_up()
             verdict = target.verdict(self.history, position)
         return verdict
+
+
+def _nothing(_revocation: Revocation) -> None:
+    pass
 
 
 def _claim_pattern(index: int, text: str) -> ClaimPattern:

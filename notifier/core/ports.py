@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
 
+from notifier.config import Limits
+from notifier.core.archiving import Batch
 from notifier.core.identity import Identity, SubscriptionGrant
+from notifier.core.rates import What
 from notifier.core.record import Draft, Record
 from notifier.protocol.codes import Disconnect
+from notifier.protocol.messages import ClientInfo, PresenceStatsResult, Publication
 
 
 class Connection(Protocol):
@@ -31,6 +35,16 @@ class Connection(Protocol):
         """The same for an answer, which may be longer than what a client may leave unread."""
         ...
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits for the client than it may leave unread, or nothing is written any more."""
+        ...
+
+    async def breathe(self) -> None:
+        """Between two commands: let all others go on, then wait until the client is not behind, or disconnected
+        because it takes nothing."""
+        ...
+
     def unread(self) -> int:
         """How many bytes of what was written the client has not taken yet, here and in the kernel."""
         ...
@@ -38,6 +52,39 @@ class Connection(Protocol):
     def close(self, disconnect: Disconnect) -> None:
         """Tell the client why and end. Never waits; the connection is gone after a deadline at the latest."""
         ...
+
+    def abort(self) -> None:
+        """End now, whatever is still unsent."""
+        ...
+
+
+class Turns(Protocol):
+    """The loop's turns: what clients ask for may take up a part of each, so that deliveries have the rest."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether what is left to be done must wait for a later turn."""
+        ...
+
+    def must_wait(self) -> bool:
+        """The same for somebody who has not begun: nobody overtakes those who wait."""
+        ...
+
+    async def wait(self) -> None:
+        """For a later turn, in which one piece of work may be done without asking."""
+        ...
+
+
+class AtOnce:
+    """`Turns` where nothing waits."""
+
+    is_over = False
+
+    def must_wait(self) -> bool:
+        return False
+
+    async def wait(self) -> None:
+        """For nothing."""
 
 
 class Verifier(Protocol):
@@ -78,6 +125,10 @@ class Reader(Protocol):
         """A record that is not for clients was read."""
         ...
 
+    def sent(self, at: float) -> None:
+        """What was read last was on its way to the log at this time of the monotonic clock."""
+        ...
+
 
 class Log(Protocol):
     """Where publications come from, in order, and go to."""
@@ -111,6 +162,56 @@ class Log(Protocol):
     @property
     def blocked(self) -> bool:
         """Whether the broker holds publishers back."""
+        ...
+
+
+class Excerpt(NamedTuple):
+    """A part of what an archive holds of a channel.
+
+    Up to `filled`, an offset, everything was put into it that the log of this epoch had for it. `floor` is the offset
+    after which nothing of the channel is missing, as far as it was asked; publications that have expired are in it.
+    """
+
+    epoch: str
+    filled: int
+    floor: int
+    publications: list[Publication]
+
+
+class Archive(Protocol):
+    """Keeps what the rules with an `archive` want for longer than memory does.
+
+    Whoever joins its answer to what memory has says up to where it must have been filled (`reach`, an offset): it is
+    waited for briefly. Both raise Unavailable when that takes too long, and when the archive is away.
+    """
+
+    async def after(self, channel: str, offset: int, reach: int) -> Excerpt:
+        """All publications of the channel after the offset, oldest first; none when some of them are gone."""
+        ...
+
+    async def page(self, channel: str, offset: int | None, limit: int, reach: int, *, reverse: bool) -> Excerpt:
+        """At most `limit` publications: from the oldest, or after the offset; backwards from the newest, or from before
+        the offset. `floor` means nothing here."""
+        ...
+
+
+class Vault(Protocol):
+    """The side of an archive from which it is filled. It has parts, which go forward each by itself; a channel is in
+    one of them. `name` tells those apart that are filled by other rules."""
+
+    name: str
+    parts: int
+
+    def part_of(self, channel: str) -> int: ...
+
+    async def places(self, epoch: str) -> list[int | None]:
+        """The offset up to which each part is filled with the log of this epoch; None for one that is empty. Raises
+        Unavailable."""
+        ...
+
+    async def advance(self, epoch: str, part: int, batch: Batch) -> int | None:
+        """Take the batch, if the part is where the batch begins; the answer is where the part is then, or was found.
+        All of the batch is taken or, after Unavailable, perhaps; then it can be given again."""
         ...
 
 
@@ -148,6 +249,49 @@ class Bus(Protocol):
     async def ask(self, question: bytes) -> list[bytes]:
         """The answers of all others, but for who does not answer in time: it is taken for gone, until it is heard of
         again. Raises Unavailable when nobody can be asked."""
+        ...
+
+
+class Tracer(Protocol):
+    """Follows messages that their publisher wants to have followed."""
+
+    def note(self, record: Record, channel: str, reached: int, time_s: float) -> None:
+        """A record with a `traceparent`, appended at this wall time, has just been queued for so many connections."""
+        ...
+
+
+class Watcher(Protocol):
+    """Shows operators what is read from the log, while one of them looks."""
+
+    def note(
+        self, record: Record, channels: Sequence[str], fates: Sequence[int | str], now_s: float, rejected: str
+    ) -> None:
+        """A record was just read. `fates` says for each channel to how many connections of this worker it was written,
+        or why to none; `rejected` why it is no publication, empty when it is one."""
+        ...
+
+
+class Presence(Protocol):
+    """Who is on the channels, of all workers. Entries are made from this worker's `PresenceList`."""
+
+    async def of(self, channel: str, most: int) -> dict[str, ClientInfo]:
+        """By client id. Raises Unavailable, and CommandFailed (106) when there are more than `most`."""
+        ...
+
+    async def count(self, channel: str) -> PresenceStatsResult:
+        """How many clients and how many users that are. Raises Unavailable."""
+        ...
+
+
+class Rates(Protocol):
+    """How often users may do things."""
+
+    async def take(self, what: What, user: str) -> float:
+        """Seconds to wait; 0 when it may be done now, which is then counted."""
+        ...
+
+    def reload(self, limits: Limits) -> None:
+        """Other limits from now on; what was counted stays."""
         ...
 
 

@@ -11,7 +11,8 @@ class Record(Struct, gc=False):
     """One raw entry of the log, as it was read.
 
     `offset` is its place in the log plus one. `channels` are more channels for the same body, names separated by
-    spaces. `ttl_s` is how long it is worth delivering. `ref` is set when a worker wants to know its own record again.
+    spaces. `ttl_s` is how long it is worth delivering. `sent_at` is the wall time in seconds at which the broker or the
+    publisher says that it had it; 0 when nobody says. `ref` is set when a worker wants to know its own record again.
     """
 
     offset: int
@@ -28,6 +29,7 @@ class Record(Struct, gc=False):
     version: int = 0
     version_epoch: str = ""
     ref: str = ""
+    sent_at: float = 0.0
 
 
 class Draft(Struct, gc=False):

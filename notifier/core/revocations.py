@@ -1,7 +1,8 @@
 """Revocations: tokens that are no longer believed although their signature and their dates are right.
 
-They are read from the log, so they hold on every worker, and on one that starts within `log.known_for`. A revocation is
-needed for no longer than the tokens live that it is about: keep their lifetime shorter than that.
+They are read from the log, so they hold on every worker, and on one that starts within `log.known_for`; with Redis, on
+one that starts within `auth.revocations_for`. A revocation is needed for no longer than the tokens live that it is
+about: keep their lifetime shorter than that.
 """
 
 from __future__ import annotations
@@ -23,16 +24,21 @@ class Revocations:
         self._tokens: dict[str, None] = {}
         self._users: dict[str, float] = {}
 
-    def add(self, revocation: Revocation) -> None:
+    def add(self, revocation: Revocation) -> bool:
+        """Whether it says more than those before."""
         if revocation.everybody:
+            is_new = revocation.before > self._everybody_before
             self._everybody_before = max(self._everybody_before, revocation.before)
         elif revocation.token_id:
+            is_new = revocation.token_id not in self._tokens
             self._tokens[revocation.token_id] = None
             _forget_oldest(self._tokens)
         else:
-            before = max(self._users.pop(revocation.user, 0.0), revocation.before)
-            self._users[revocation.user] = before
+            known = self._users.pop(revocation.user, 0.0)
+            is_new = revocation.before > known
+            self._users[revocation.user] = max(known, revocation.before)
             _forget_oldest(self._users)
+        return is_new
 
     def hit(self, user: str, token_id: str, issued_at: float) -> bool:
         """Whether a token is revoked. One that does not say when it was issued is older than any revocation."""

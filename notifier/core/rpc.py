@@ -37,13 +37,18 @@ class Forwarding:
         self.timeout_s = float(spec.timeout)
 
 
+def compiled(entries: Sequence[RpcRule]) -> list[Forwarding]:
+    """Raises ConfigError when an entry cannot be used."""
+    return [Forwarding(index, entry) for index, entry in enumerate(entries)]
+
+
 class Methods:
     """All methods that clients can call: first those registered here, then the first entry that matches."""
 
     def __init__(self, entries: Sequence[RpcRule]) -> None:
         """Raises ConfigError when an entry cannot be used."""
         self._own: dict[str, Method] = {}
-        self._forwarded = [Forwarding(index, entry) for index, entry in enumerate(entries)]
+        self.forwarded = compiled(entries)
         self.register("notifier.time", _time)
         self.register("notifier.whoami", _whoami)
 
@@ -55,12 +60,12 @@ class Methods:
         """The result's JSON. Raises CommandFailed, or Unavailable when nobody answered in time."""
         if name in self._own:
             return msgspec.json.encode(self._own[name](session, data))
-        entry = next((entry for entry in self._forwarded if name and entry.pattern.matches(name)), None)
+        entry = next((entry for entry in self.forwarded if name and entry.pattern.matches(name)), None)
         if entry is None:
             raise CommandFailed(codes.METHOD_NOT_FOUND)
         if not entry.allow.allow(session.identity, name):
             raise CommandFailed(codes.PERMISSION_DENIED)
-        info = msgspec.json.encode(session.info_on())
+        info = msgspec.json.encode(session.caller())
         answer = await session.node.backends.call(entry.queue, name, data, info, entry.timeout_s)
         try:
             return compact(answer)

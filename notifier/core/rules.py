@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from notifier.config import ChannelRule
-from notifier.core.channel import Pattern
+from notifier.core.channel import Pattern, problem_with_pattern
 from notifier.core.identity import Identity
 from notifier.errors import ConfigError
 
@@ -19,10 +21,11 @@ _WORDS = {"anyone", "authenticated", "token", "subscriber"}
 class Rights:
     """Who may do one thing with a channel: any of the listed terms."""
 
-    __slots__ = ("_anyone", "_authenticated", "_patterns", "_roles", "subscribers", "with_token")
+    __slots__ = ("_anyone", "_authenticated", "_patterns", "_roles", "subscribers", "terms", "with_token")
 
     def __init__(self, terms: Sequence[str]) -> None:
         """Raises ValueError, naming the term, when one cannot be understood."""
+        self.terms = tuple(terms)
         self._anyone = "anyone" in terms
         self._authenticated = "authenticated" in terms
         self.with_token = "token" in terms
@@ -41,6 +44,10 @@ class Rights:
             or not self._roles.isdisjoint(identity.roles)
             or any(pattern.allows(identity, channel) for pattern in self._patterns)
         )
+
+    def why(self, identity: Identity, channel: str) -> str:
+        """The first term by which `allow` is true; empty when it is not."""
+        return next((term for term in self.terms if Rights([term]).allow(identity, channel)), "")
 
 
 class ClaimPattern:
@@ -65,25 +72,32 @@ class ClaimPattern:
         return any(Pattern(text).covers(channel) for text in self.filled_in(identity))
 
     def filled_in(self, identity: Identity) -> list[str]:
-        """The pattern with each of the claim's values in its place."""
+        """The pattern with each of the claim's values in its place. Some make none: too long a name, say."""
         if not self._claim:
             return [self._text]
-        return [self._text.replace("{" + self._claim + "}", value) for value in identity.values(self._claim)]
+        found = [self._text.replace("{" + self._claim + "}", value) for value in identity.values(self._claim)]
+        return [text for text in found if not problem_with_pattern(text)]
 
 
 class Rule:
-    """One compiled rule. `size` is 0 where the channel keeps no history; `ttl_s` is in seconds. What the other fields
-    mean stands at `config.ChannelRule`."""
+    """One compiled rule. `size` is 0 where the channel keeps no history; `ttl_s` is in seconds; the same for
+    the archive. `known_from` is where
+    in the log it began to count: before that its channels may have kept nothing. What the other fields mean stands at
+    `config.ChannelRule`."""
 
     __slots__ = (
+        "archive_size",
+        "archive_ttl_s",
         "cache_recovery",
         "delta",
         "index",
         "join_leave",
+        "known_from",
         "pattern",
         "presence",
         "publish",
         "size",
+        "spec",
         "subscribe",
         "tag_filter",
         "ttl_s",
@@ -93,8 +107,12 @@ class Rule:
     def __init__(self, index: int, spec: ChannelRule) -> None:
         """Raises ConfigError with every term that cannot be understood."""
         self.index = index
+        self.spec = spec
+        self.known_from = 0
         self.size = spec.history.size if spec.history else 0
         self.ttl_s = float(spec.history.ttl) if spec.history else 0.0
+        self.archive_size = spec.archive.size if spec.archive else 0
+        self.archive_ttl_s = float(spec.archive.ttl) if spec.archive else 0.0
         self.cache_recovery = spec.recovery == "cache"
         self.presence = spec.presence
         self.join_leave = spec.join_leave
@@ -110,6 +128,10 @@ class Rule:
             problems.append(f'{path}.recovery: "cache" needs a history')
         if self.delta and not self.keeps_history:
             problems.append(f"{path}.delta: needs a history")
+        if self.archives and not (
+            self.keeps_history and self.size <= self.archive_size and self.ttl_s <= self.archive_ttl_s
+        ):
+            problems.append(f"{path}.archive: needs a history, and must reach at least as far: in size and in ttl")
         if self.subscribe.subscribers:
             problems.append(f'{path}.subscribe: "subscriber" is for publish')
         if self.publish.with_token:
@@ -117,9 +139,18 @@ class Rule:
         if problems:
             raise ConfigError(problems)
 
+    def differs_in_rights_only(self, other: Rule) -> bool:
+        """Whether the other one keeps and tells the same things, and only lets in others."""
+        ours = msgspec.structs.replace(self.spec, subscribe=[], publish=[])
+        return ours == msgspec.structs.replace(other.spec, subscribe=[], publish=[])
+
     @property
     def keeps_history(self) -> bool:
         return self.size > 0 and self.ttl_s > 0
+
+    @property
+    def archives(self) -> bool:
+        return self.archive_size > 0
 
 
 S = TypeVar("S")
@@ -144,14 +175,36 @@ class Rules:
         """Raises ConfigError with the problems of all rules."""
         self._all: list[Rule] = []
         self._found: dict[str, Rule | None] = {}
+        self.replace(specs)
+
+    def replace(self, specs: Sequence[ChannelRule], known_from: int = 0) -> bool:
+        """Other rules from this place of the log on; those that are as they were stay the same objects. Answers whether
+        anything changed.
+
+        Raises ConfigError with the problems of all rules; then nothing has changed.
+        """
+        before, rules = list(self._all), []
         problems: list[str] = []
         for index, spec in enumerate(specs):
+            same = next((rule for rule in before if rule.spec == spec), None)
+            if same is not None:
+                before.remove(same)
+                rules.append(same)
+                continue
             try:
-                self._all.append(Rule(index, spec))
+                rule = Rule(index, spec)
+                rule.known_from = known_from
+                rules.append(rule)
             except ConfigError as error:
                 problems += error.problems
         if problems:
             raise ConfigError(problems)
+        changed = rules != self._all
+        for index, rule in enumerate(rules):
+            rule.index = index
+        self._all = rules
+        self._found.clear()
+        return changed
 
     def find(self, channel: str) -> Rule | None:
         try:
@@ -167,6 +220,9 @@ class Rules:
     def covering(self, pattern: str) -> Rule | None:
         """The first rule whose channels include all that the pattern matches."""
         return next((rule for rule in self._all if rule.pattern.covers(pattern)), None)
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self._all)
 
     def __len__(self) -> int:
         return len(self._all)

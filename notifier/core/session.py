@@ -6,15 +6,17 @@ its connection.
 
 from __future__ import annotations
 
+import logging
 import math
 
 from msgspec import Raw
 
+from notifier.core.channel import Pattern
 from notifier.core.hub import Audience, Manner
 from notifier.core.identity import ANONYMOUS, Identity, SubscriptionGrant
 from notifier.core.node import Node
 from notifier.core.ports import Connection
-from notifier.core.rules import Rule
+from notifier.core.rules import Rule, Rules
 from notifier.protocol.codes import (
     CONNECTION_EXPIRED,
     INSUFFICIENT_STATE,
@@ -24,21 +26,71 @@ from notifier.protocol.codes import (
     UNSUBSCRIBED_INSUFFICIENT_STATE,
     Disconnect,
     Unsubscribe,
+    counted_as,
 )
 from notifier.protocol.encoding import ClientEncoding
-from notifier.protocol.messages import EMPTY, ClientInfo, Push, Reply
+from notifier.protocol.filters import TagFilter
+from notifier.protocol.messages import EMPTY, Caller, ClientInfo, Push, Reply
+
+_logger = logging.getLogger(__name__)
 
 NEVER = math.inf
+
+
+class Nowhere:
+    """The `core.ports.Connection` of a session that has none any more."""
+
+    is_behind = True
+
+    async def breathe(self) -> None:
+        """Nobody is waited for."""
+
+    def send(self, data: bytes) -> int:
+        return len(data)
+
+    def queue(self, data: bytes, taken: int) -> None:
+        """Nobody takes it."""
+
+    def write(self, data: bytes) -> None:
+        """Nobody takes it."""
+
+    def write_large(self, data: bytes) -> None:
+        """Nobody takes it."""
+
+    def unread(self) -> int:
+        return 0
+
+    def close(self, disconnect: Disconnect) -> None:
+        """It is."""
+
+    def abort(self) -> None:
+        """It is gone."""
+
+
+NOWHERE = Nowhere()
 
 
 class Subscription:
     """A client's place in one channel, or in all of a rule's channels that match a pattern.
 
     `grant` is what a token for the channel said, None when the right comes from who the client is. `server_side`: the
-    server has subscribed the client, not the client itself.
+    server has subscribed the client, not the client itself. `since` is the offset after which it gets everything that
+    its filter `accepts`.
     """
 
-    __slots__ = ("audience", "by_pattern", "expires_at", "grant", "is_present", "name", "rule", "server_side", "tells")
+    __slots__ = (
+        "accepts",
+        "audience",
+        "by_pattern",
+        "expires_at",
+        "grant",
+        "is_present",
+        "name",
+        "rule",
+        "server_side",
+        "since",
+        "tells",
+    )
 
     def __init__(
         self,
@@ -48,8 +100,12 @@ class Subscription:
         by_pattern: bool = False,
         grant: SubscriptionGrant | None = None,
         server_side: bool = False,
+        since: int = 0,
+        accepts: TagFilter | None = None,
     ) -> None:
         self.name = name
+        self.since = since
+        self.accepts = accepts
         self.rule = rule
         self.by_pattern = by_pattern
         self.grant = grant
@@ -59,6 +115,10 @@ class Subscription:
         self.is_present = not by_pattern and wanted.get("presence", rule.presence)
         self.tells = not by_pattern and wanted.get("join_leave", rule.join_leave != "off")
         self.audience: Audience | None = None
+
+    def covers(self, channel: str, rules: Rules) -> bool:
+        """Whether the channel is one of those that this pattern stands for."""
+        return rules.find(channel) is self.rule and Pattern(self.name).matches(channel)
 
 
 class Session:
@@ -77,11 +137,13 @@ class Session:
         "due_ping",
         "due_pong",
         "encoding",
+        "excess",
         "failed",
         "identity",
         "is_connected",
         "key",
         "node",
+        "running",
         "subscriptions",
         "transport",
         "unread",
@@ -100,8 +162,10 @@ class Session:
         self.failed = False
         self.closed = False
         self.awaits_pong = False
+        self.running = 0  # frames of commands that have begun and not ended
         self.unread = 0
         self.allowance = float(node.limits.command_burst)
+        self.excess = 0.0
         self.allowed_at = node.clock.monotonic()
         self.due_connect = self.due_expiry = self.due_ping = self.due_pong = 0
         node.opened(self)
@@ -140,10 +204,11 @@ class Session:
         """Whether the client is asked to answer pings with a command."""
         return True
 
-    def still_reads(self) -> bool:
-        """Whether the ping waits behind a long answer that the client is taking, be it slowly."""
+    def may_be_late(self) -> bool:
+        """Whether a missing pong is no sign: the ping waits behind a long answer that the client is taking, be it
+        slowly, or the pong behind a command of the client's that waits for something here."""
         before, self.unread = self.unread, self.connection.unread()
-        return self.awaits_pong and 0 < self.unread < before
+        return self.awaits_pong and (self.running > 0 or 0 < self.unread < before)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -152,6 +217,7 @@ class Session:
         self.identity = identity
         self.client_id = self.node.new_id()
         self.is_connected = True
+        _logger.debug("a client has connected", extra=self._named())
         self.node.connected(self)
 
     def fail(self) -> None:
@@ -162,8 +228,10 @@ class Session:
     def disconnect(self, disconnect: Disconnect) -> None:
         """End the connection and tell the client why."""
         if not self.closed:
-            self.node.stats.disconnects[disconnect.code] += 1
+            self.node.stats.disconnects[counted_as(disconnect.code)] += 1
+            _logger.debug("a client is disconnected: %s", disconnect.reason, extra=self._named(code=disconnect.code))
             self.end()  # writes what waits for the client, so before the close frame
+            self.node.going.add(self)
             self.connection.close(disconnect)
 
     def end(self) -> None:
@@ -174,6 +242,18 @@ class Session:
         for name in list(self.subscriptions):
             self.leave(name)
         self.node.closed(self)
+        _logger.debug("a client has gone", extra=self._named())
+
+    def _named(self, **more: int) -> dict[str, object]:
+        """For log lines."""
+        return {"client": self.client_id, "user": self.identity.user, "transport": self.transport, **more}
+
+    def gone(self) -> None:
+        """The connection is no more. They part from each other: objects in a circle would have to be looked for, and to
+        look for them takes as long as there are others, during which nothing is delivered."""
+        self.end()
+        self.node.going.discard(self)
+        self.connection = NOWHERE
 
     # --- subscriptions ----------------------------------------------------------------------------------------------
 
@@ -230,6 +310,11 @@ class Session:
             Raw(grant.info) if grant is not None and grant.info else EMPTY,
         )
 
+    def caller(self) -> Caller:
+        """What backends see of this client."""
+        info = self.info_on()
+        return Caller(info.user, info.client, info.conn_info, meta=dict(self.identity.meta))
+
     def lose_positions(self) -> None:
         """The worker can no longer say what followed on the positions that clients hold: all subscribe anew, and learn
         then whether they missed something."""
@@ -249,6 +334,30 @@ class Session:
             if by_itself and not subscription.rule.subscribe.allow(identity, name):
                 self.unsubscribe(name, UNSUBSCRIBED_BY_SERVER)
         self.node.watch_expiry(self)
+
+    def follow_rules(self) -> None:
+        """The rules have changed. What is no longer allowed ends; what is kept or told otherwise begins anew, from the
+        client's position."""
+        for name, subscription in list(self.subscriptions.items()):
+            if subscription.name not in self.subscriptions:
+                continue
+            found = self._rule_now(subscription)
+            if found is subscription.rule:
+                continue
+            if found is not None and not subscription.by_pattern and found.differs_in_rights_only(subscription.rule):
+                subscription.rule = found
+                by_itself = subscription.grant is None and not subscription.server_side
+                if by_itself and not found.subscribe.allow(self.identity, name):
+                    self.unsubscribe(name, UNSUBSCRIBED_BY_SERVER)
+                continue
+            if subscription.server_side:
+                self.disconnect(INSUFFICIENT_STATE)
+                return
+            self.unsubscribe(name, UNSUBSCRIBED_INSUFFICIENT_STATE)
+
+    def _rule_now(self, subscription: Subscription) -> Rule | None:
+        rules = self.node.rules
+        return rules.covering(subscription.name) if subscription.by_pattern else rules.find(subscription.name)
 
     def end_revoked(self) -> None:
         """End what rests on a token that was revoked. The client can come back with another one."""

@@ -10,12 +10,15 @@ import re
 
 from msgspec import Struct
 
-from notifier.core.history import Verdict
+from notifier.core import recovery
+from notifier.core.history import NO_INDEX, Verdict
 from notifier.core.hub import Audience, Manner
 from notifier.core.node import Node
-from notifier.core.ports import Connection
+from notifier.core.ports import Connection, Excerpt
+from notifier.core.recovery import Missed
 from notifier.core.session import Session, Subscription
 from notifier.core.target import Target
+from notifier.errors import Unavailable
 from notifier.protocol.codes import INSUFFICIENT_STATE, Unsubscribe
 from notifier.protocol.encoding import JSON_WEBSOCKET, StreamEncoding
 from notifier.protocol.messages import Position, Publication, Reply
@@ -39,15 +42,20 @@ def parse_cursor(text: str) -> Cursor | None:
     return Cursor(match[1], int(match[2]), int(match[3]) if match[3] else -1)
 
 
+def note_resumed(session: Stream, resumption: Resumption, cursor: Cursor) -> None:
+    """What was missed has been written: these subscriptions have everything after the cursor."""
+    for name, verdict in resumption.verdicts.items():
+        subscription = session.subscriptions[name]
+        if verdict is Verdict.RECOVERED and not subscription.rule.cache_recovery:
+            subscription.since = cursor.offset
+
+
 class Resumption(Struct):
-    """What became of a cursor: a verdict for each channel, and the publications after it, in the log's order."""
+    """What a stream begins with: a verdict for each channel that something was asked of, and the publications that come
+    first, in the log's order."""
 
     verdicts: dict[str, Verdict]
     publications: list[Publication]
-
-    @property
-    def recovered(self) -> bool:
-        return all(verdict is Verdict.RECOVERED for verdict in self.verdicts.values())
 
 
 class Stream(Session):
@@ -89,7 +97,9 @@ class Stream(Session):
         """Subscribe to all at once; what is published from now on comes, in the log's order."""
         hub, connection = self.node.hub, self.connection
         self.subscriptions = {
-            target.name: Subscription(target.name, target.rule, by_pattern=target.pattern is not None)
+            target.name: Subscription(
+                target.name, target.rule, by_pattern=target.pattern is not None, since=self.node.history.end
+            )
             for target in targets
         }
         self.node.stats.subscriptions += len(targets)
@@ -118,27 +128,78 @@ class Stream(Session):
         super().end()
 
 
-async def judge(node: Node, targets: list[Target], cursor: Cursor) -> None:
-    """Wait, where needed, until this worker has read as far as the client."""
+Excerpts = dict[str, Excerpt | None]
+
+
+async def look_up(node: Node, targets: list[Target], cursor: Cursor | None) -> Excerpts:
+    """What the archive has, by channel. Waits, where needed, until this worker has read as far as the client. Raises
+    Unavailable."""
+    found: Excerpts = {}
     for target in targets:
+        if target.wants_latest:
+            found[target.name] = await _look_up_latest(node, target, cursor)
+        elif cursor is not None:
+            found[target.name] = await recovery.look_up(node, target, _position(cursor))
+    return found
+
+
+async def _look_up_latest(node: Node, target: Target, cursor: Cursor | None) -> Excerpt | None:
+    """For a newcomer, who has asked for nothing, it is no reason to stay away when the archive is."""
+    if cursor is not None:
         await node.judge(target, _position(cursor))
+        return await recovery.look_up_latest(node, target)
+    try:
+        return await recovery.look_up_latest(node, target)
+    except Unavailable:
+        return None
 
 
-def resume(node: Node, targets: list[Target], cursor: Cursor) -> Resumption:
-    """What follows on the cursor, decided now, without waiting."""
-    verdicts = {target.name: target.verdict(node.history, _position(cursor)) for target in targets}
-    now_s = node.clock.time()
-    found = {
-        (publication.offset, publication.index): publication
-        for target in targets
-        if verdicts[target.name] is Verdict.RECOVERED
-        for publication in target.after(node.history, cursor.offset, now_s, cursor.index)
-    }
-    for verdict in verdicts.values():
-        node.stats.recoveries[verdict.name.lower()] += 1
+def resume(node: Node, targets: list[Target], cursor: Cursor | None, excerpts: Excerpts | None = None) -> Resumption:
+    """What the stream begins with, decided now, without waiting: what follows on the cursor, and the last publication
+    of channels of which only that matters, with or without a cursor. Raises Unavailable when it must be looked up
+    again."""
+    found_before = excerpts or {}
+    verdicts: dict[str, Verdict] = {}
+    found: dict[tuple[int, int], Publication] = {}
+    for target in targets:
+        excerpt = found_before.get(target.name)
+        missed = None
+        if target.wants_latest:
+            missed = _latest(node, target, cursor, excerpt)
+        elif cursor is not None:
+            position, now_s = _position(cursor), node.clock.time()
+            missed = recovery.missed(node.history, target, position, excerpt, now_s, cursor.index)
+        if missed is None:
+            continue
+        verdicts[target.name] = missed.verdict
+        found |= {(publication.offset, publication.index): publication for publication in missed.publications}
+        if cursor is not None:
+            node.stats.recoveries[missed.verdict.name.lower()] += 1
     return Resumption(verdicts, [found[place] for place in sorted(found)])
 
 
+def _latest(node: Node, target: Target, cursor: Cursor | None, excerpt: Excerpt | None) -> Missed | None:
+    """The channel's last publication, unless the client has it: with that it has all that matters. None where there is
+    none, and nothing was asked."""
+    history = node.history
+    try:
+        latest = recovery.latest(history, target, excerpt, node.clock.time())
+    except Unavailable:
+        if cursor is not None:
+            raise
+        latest = None
+    if latest is None:
+        return Missed(target.verdict(history, _position(cursor), cursor.index), []) if cursor is not None else None
+    known = cursor is not None and cursor.epoch == history.epoch and cursor.offset <= history.end
+    seen = _place(cursor) if cursor is not None and known else (0, 0)
+    return Missed(Verdict.RECOVERED, [latest] if (latest.offset, latest.index) > seen else [])
+
+
+def _place(cursor: Cursor) -> tuple[int, int]:
+    """The last place that was seen."""
+    return cursor.offset, cursor.index if cursor.index >= 0 else NO_INDEX
+
+
 def _position(cursor: Cursor) -> Position:
-    """Between two publications of a record, the record itself must still be there."""
+    """Between two publications of a record, what is left of the record itself must still be there."""
     return Position(cursor.offset if cursor.index < 0 else cursor.offset - 1, cursor.epoch)

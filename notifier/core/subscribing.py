@@ -1,7 +1,7 @@
 """Subscribing: how a subscription begins, whoever asked for it (protocol.md sections 2.3, 5.2, 5.4).
 
-What must be waited for comes first (`judged`); then `begin` decides and writes nothing that could be overtaken: what is
-published from there on is either in the result or comes after it.
+What must be waited for comes first (`judged`); then `settled` decides, and `begin` writes nothing that could be
+overtaken: what is published from there on is either in the result or comes after it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from notifier.core import recovery
 from notifier.core.history import Verdict
 from notifier.core.hub import Manner
 from notifier.core.identity import SubscriptionGrant
+from notifier.core.ports import Excerpt
+from notifier.core.recovery import Missed
 from notifier.core.session import NEVER, Session, Subscription
 from notifier.core.target import Target
-from notifier.protocol.codes import bad_request
+from notifier.protocol.codes import INTERNAL, LIMIT_EXCEEDED, CommandFailed, bad_request
 from notifier.protocol.filters import TagFilter
 from notifier.protocol.messages import EMPTY, Form, Position, Publication, Shown, SubscribeRequest, SubscribeResult
 
@@ -23,17 +26,24 @@ _LONGEST_TTL_S = 2**31 - 1  # what every SDK can hold, and set a timer for
 
 
 class Judged(NamedTuple):
-    """A subscription that may begin: its target, what was asked, what may be recovered, and who allowed it."""
+    """A subscription that may begin: its target, what was asked, what the archive has of it, and who allowed it;
+    once it is settled, also what the client missed."""
 
     target: Target
     request: SubscribeRequest
-    verdict: Verdict
+    excerpt: Excerpt | None = None
     grant: SubscriptionGrant | None = None
     server_side: bool = False
+    missed: Missed = Missed(Verdict.NO_HISTORY, [])
 
     @property
     def recovers(self) -> bool:
-        return _asks_to_recover(self.target, self.request)
+        """Where only the last publication matters, everybody asks for it."""
+        return self.request.recover or self.target.rule.cache_recovery
+
+    @property
+    def position(self) -> Position:
+        return Position(self.request.offset, self.request.epoch)
 
 
 async def judged(
@@ -44,16 +54,43 @@ async def judged(
     *,
     server_side: bool = False,
 ) -> Judged:
-    """Whether the position asked for can be recovered. May wait until this worker has read as far as the client."""
-    verdict = Verdict.NO_HISTORY
-    if target.rule.keeps_history and _asks_to_recover(target, request):
-        verdict = await session.node.judge(target, Position(request.offset, request.epoch))
-    return Judged(target, request, verdict, grant, server_side)
+    """What is needed to say what the client missed. May wait until this worker has read as far as the client, and for
+    the archive. Raises Unavailable when it is away and nobody else can tell, CommandFailed (106) when the worker has as
+    many patterns as it takes."""
+    node = session.node
+    if target.pattern is not None and not node.hub.has_room_for(target.name, target.rule, node.limits.max_patterns):
+        raise CommandFailed(LIMIT_EXCEEDED)
+    judged = Judged(target, request, None, grant, server_side)
+    if not target.rule.keeps_history or not judged.recovers:
+        return judged
+    if not judged.target.wants_latest:
+        return judged._replace(excerpt=await recovery.look_up(node, target, judged.position))
+    await node.judge(target, judged.position)
+    return judged._replace(excerpt=await recovery.look_up_latest(node, target))
+
+
+def settled(session: Session, judged: Judged) -> Judged:
+    """What the client missed, decided now; `begin` must follow before anything is waited for.
+
+    Raises Unavailable when so much has happened meanwhile that it must be judged again; then nothing has happened.
+    """
+    target, node = judged.target, session.node
+    if not target.rule.keeps_history or not judged.recovers:
+        return judged
+    now_s = node.clock.time()
+    if not target.wants_latest:
+        return judged._replace(missed=recovery.missed(node.history, target, judged.position, judged.excerpt, now_s))
+    latest = recovery.latest(node.history, target, judged.excerpt, now_s)
+    verdict = target.verdict(node.history, judged.position)
+    return judged._replace(missed=Missed(verdict, [] if latest is None else [latest]))
 
 
 def begin(session: Session, judged: Judged) -> SubscribeResult:
-    """Subscribe now. Raises CommandFailed when the tag filter is wrong; then nothing has happened."""
+    """Subscribe now, what was judged is settled. Raises CommandFailed when the tag filter is wrong, or the rules have
+    changed since `judged`; then nothing has happened."""
     target, request, grant = judged.target, judged.request, judged.grant
+    if not target.is_current:
+        raise CommandFailed(INTERNAL)
     rule = target.rule
     accepts = _filter(judged)
     delta = rule.delta and request.delta == "fossil" and target.pattern is None and accepts is None
@@ -69,7 +106,15 @@ def begin(session: Session, judged: Judged) -> SubscribeResult:
         result.publications = [Shown(publication, named=True) for publication in found]
     else:
         result.publications = list(found)
-    subscription = Subscription(target.name, rule, by_pattern=bool(via), grant=grant, server_side=judged.server_side)
+    subscription = Subscription(
+        target.name,
+        rule,
+        by_pattern=bool(via),
+        grant=grant,
+        server_side=judged.server_side,
+        since=request.offset if result.recovered and not rule.cache_recovery else session.node.history.end,
+        accepts=accepts,
+    )
     session.join(subscription, _manner(session, judged, accepts, found, delta=delta))
     return result
 
@@ -79,11 +124,6 @@ def time_left(session: Session, expires_at: float) -> tuple[bool, int]:
     if expires_at == NEVER:
         return False, 0
     return True, min(max(1, int(expires_at - session.node.clock.time())), _LONGEST_TTL_S)
-
-
-def _asks_to_recover(target: Target, request: SubscribeRequest) -> bool:
-    """Where only the last publication matters, everybody asks for it."""
-    return request.recover or target.rule.cache_recovery
 
 
 def _filter(judged: Judged) -> TagFilter | None:
@@ -102,25 +142,21 @@ def _recover(session: Session, judged: Judged, result: SubscribeResult, accepts:
     target, request = judged.target, judged.request
     if not target.rule.keeps_history:
         return []
-    history, now_s = session.node.history, session.node.clock.time()
+    history = session.node.history
     result.recoverable = result.positioned = True
     result.epoch = history.epoch
     result.offset = history.end
     if not judged.recovers:
         return []
-    session.node.stats.recoveries[judged.verdict.name.lower()] += 1
-    if target.rule.cache_recovery and target.pattern is None:
-        latest = history.latest(target.name, now_s)
+    verdict, found = judged.missed
+    session.node.stats.recoveries[verdict.name.lower()] += 1
+    if target.wants_latest:
         known = request.offset > 0 and request.epoch == history.epoch
-        if latest is not None:
-            result.recovered = True
-            found = [] if known and latest.offset <= request.offset <= history.end else [latest]
-        else:
-            result.recovered = known and judged.verdict is Verdict.RECOVERED
+        result.recovered = bool(found) or (known and verdict is Verdict.RECOVERED)
+        if found and known and found[-1].offset <= request.offset <= history.end:
             found = []
-    elif judged.verdict is Verdict.RECOVERED:
+    elif verdict is Verdict.RECOVERED:
         result.recovered = True
-        found = target.after(history, request.offset, now_s)
     else:
         return []
     if accepts is not None:

@@ -19,9 +19,27 @@ class Target(NamedTuple):
     rules: Rules
     pattern: Pattern | None = None
 
-    def verdict(self, history: History, position: Position) -> Verdict:
+    @property
+    def is_current(self) -> bool:
+        """Whether the rule is still the one for the name: rules may change while something is waited for."""
+        rules, name = self.rules, self.name
+        return (rules.find(name) if self.pattern is None else rules.covering(name)) is self.rule
+
+    @property
+    def archived(self) -> bool:
+        """Whether an archive may know more than memory. What matches a pattern would have to be looked for in all
+        channels that there are, so there memory alone counts."""
+        return self.pattern is None and self.rule.archives
+
+    @property
+    def wants_latest(self) -> bool:
+        """Whether only the last publication matters. By a pattern there is no such thing as the last one."""
+        return self.rule.cache_recovery and self.pattern is None
+
+    def verdict(self, history: History, position: Position, index: int = -1) -> Verdict:
+        """With an `index`, the next record was seen up to that place; by a pattern, that helps nobody."""
         if self.pattern is None:
-            return history.verdict(self.name, self.rule, position)
+            return history.verdict(self.name, self.rule, position, index)
         return history.verdict_by_pattern(self.matches, self.rule, position)
 
     def after(self, history: History, offset: int, now_s: float, index: int = -1) -> list[Publication]:

@@ -1,4 +1,4 @@
-"""Between AMQP messages and records: the contract that publishers rely on (design.md section 3)."""
+"""Between messages and records: the contract that publishers rely on (design.md section 3)."""
 
 from __future__ import annotations
 
@@ -6,59 +6,38 @@ from typing import Any
 
 import msgspec
 from aio_pika import DeliveryMode, Message
-from aiormq.abc import DeliveredMessage
 
+from notifier.broker import decoding
 from notifier.core.record import NEVER, Draft, Record
 from notifier.errors import Rejected
+from notifier.log.entry import Entry
 from notifier.protocol.codec_json import DECODE_ERRORS, compact
 from notifier.protocol.messages import ClientInfo
 
 CHANNELS, TAG = "channels", "tag-"
 INFO, REF, SKIP_HISTORY = "notifier-info", "notifier-ref", "notifier-skip-history"
 VERSION, VERSION_EPOCH = "notifier-version", "notifier-version-epoch"
-_PLACE = "x-stream-offset"
+# In milliseconds: RabbitMQ writes it when told to (`message_interceptors.incoming.set_header_timestamp`, before 3.12
+# the plugin rabbitmq_message_timestamp), and publishers may.
+SENT_AT = "timestamp_in_ms"
 _decode_info = msgspec.json.Decoder(ClientInfo).decode
 
 
-def place_of(message: DeliveredMessage) -> int:
-    """The message's place in the stream; its offset is one more."""
-    headers = message.header.properties.headers or {}
-    place = headers.get(_PLACE)
-    return place if isinstance(place, int) else -1
-
-
-def key_of(message: DeliveredMessage) -> str:
-    """The routing key, which is the channel."""
-    return getattr(message.delivery, "routing_key", "") or ""
-
-
-def tag_of(message: DeliveredMessage) -> int:
-    """What an acknowledgement names."""
-    return getattr(message.delivery, "delivery_tag", 0) or 0
-
-
-def to_record(message: DeliveredMessage, offset: int) -> Record:
-    """The record in a message. Raises Rejected when a property is not what the contract says."""
-    properties = message.header.properties
-    headers: dict[str, Any] = properties.headers or {}
-    record = Record(
-        offset,
-        key_of(message),
-        message.body,
-        message_id=properties.message_id or "",
-        event=properties.message_type or "",
-    )
-    if properties.expiration:
-        record.ttl_s = _expiration(properties.expiration)
-    if len(headers) > 1:
-        _take_headers(record, headers)
+def to_record(entry: Entry, offset: int) -> Record:
+    """The record in an entry. Raises Rejected when a property is not what the contract says."""
+    if entry.unreadable:
+        raise Rejected("unreadable", entry.unreadable)
+    record = Record(offset, entry.key, entry.body, message_id=entry.message_id, event=entry.type)
+    if entry.expiration:
+        record.ttl_s = _expiration(entry.expiration)
+    if entry.headers:
+        _take_headers(record, entry.headers)
     return record
 
 
-def ref_of(message: DeliveredMessage) -> str:
+def ref_of(entry: Entry) -> str:
     """What a worker of ours wrote to know its own record again; empty on the records of others."""
-    headers = message.header.properties.headers or {}
-    ref = headers.get(REF, "") if len(headers) > 1 else ""
+    ref = entry.headers.get(REF, "") if entry.headers else ""
     return ref if isinstance(ref, str) else ""
 
 
@@ -92,19 +71,28 @@ def _take_headers(record: Record, headers: dict[str, Any]) -> None:
     record.info = _info(headers) if INFO in headers else ""
     record.traceparent = _text(headers, "traceparent")
     record.skip_history = SKIP_HISTORY in headers
+    if isinstance(sent_at_ms := headers.get(SENT_AT), int):
+        record.sent_at = sent_at_ms / 1000
     if VERSION in headers:
         record.version = _number(headers, VERSION)
         record.version_epoch = _text(headers, VERSION_EPOCH)
-    tags = {name[len(TAG) :]: str(value) for name, value in headers.items() if name.startswith(TAG)}
+    tags = {name[len(TAG) :]: _shown(value) for name, value in headers.items() if name.startswith(TAG)}
     if tags:
         record.tags = tags
 
 
 def _text(headers: dict[str, Any], name: str) -> str:
     value = headers.get(name, "")
+    if isinstance(value, bytearray):
+        value = _shown(value)
     if not isinstance(value, str):
         raise Rejected("bad_header", f"the header {name} is not a text")
     return value
+
+
+def _shown(value: object) -> str:
+    """RabbitMQ 4 makes a binary of every text of more than 255 bytes that it puts into a stream."""
+    return decoding.text(bytes(value)) if isinstance(value, (bytes, bytearray)) else str(value)
 
 
 def _info(headers: dict[str, Any]) -> str:

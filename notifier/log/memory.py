@@ -30,6 +30,7 @@ class MemoryLog:
 
     async def append(self, draft: Draft) -> int:
         self._end += 1
+        since = self._clock.monotonic()
         first, *others = draft.channels
         self._reader.take(
             Record(
@@ -46,6 +47,7 @@ class MemoryLog:
             ),
             self._clock.time(),
         )
+        self._reader.sent(since)
         return self._end
 
     async def catch_up(self) -> None:

@@ -9,7 +9,7 @@ import time
 
 from aio_pika.abc import AbstractConnection, AbstractExchange
 
-from notifier.broker.link import LOST, Link, describe
+from notifier.broker.link import LOST, Link, describe, lost_is_no_cancellation
 from notifier.config import LogSection, RabbitMQ
 from notifier.core.ports import Reader
 from notifier.core.record import Draft
@@ -18,6 +18,7 @@ from notifier.errors import Unavailable
 from notifier.log import amqp, markers, topology
 from notifier.log.rejects import Rejects
 from notifier.log.tail import Tail
+from notifier.tasks import end
 
 MAX_APPENDS = 10_000
 STALE_MARKERS = 3
@@ -32,6 +33,7 @@ class RabbitMQLog:
         self._stats = stats
         self._node_id = node_id
         self._rejects = Rejects(rabbitmq.rejected, rabbitmq.stream)
+        self._reader = reader
         self._tail = Tail(
             rabbitmq,
             section,
@@ -41,6 +43,7 @@ class RabbitMQLog:
             on_marker=lambda marker: self._rejects.done(marker.copied),
             on_rejected=self._rejects.note,
             on_own=self._read_back,
+            name=f"notifier {node_id} reading",
         )
         self._reading = Link(rabbitmq, "reading", node_id, stats)
         self._publishing = Link(rabbitmq, "publishing", node_id, stats)
@@ -62,9 +65,7 @@ class RabbitMQLog:
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     # --- what others see --------------------------------------------------------------------------------------------
 
@@ -83,6 +84,19 @@ class RabbitMQLog:
         if self.ready and self.lag_s > self._patience_s:
             return f"no marker was read back for {self.lag_s:.0f} s"
         return ""
+
+    @property
+    def how(self) -> str:
+        """Which protocol the log is read over, for people."""
+        match self._tail.protocol, self._tail.instead:
+            case "stream", _:
+                return "read over the stream protocol"
+            case "amqp", "":
+                return "read over AMQP 0.9.1"
+            case "amqp", why:
+                return f"read over AMQP 0.9.1: {why}"
+            case _:
+                return ""
 
     @property
     def lag_s(self) -> float:
@@ -128,12 +142,17 @@ class RabbitMQLog:
             watch.cancel()
 
     async def _watch(self) -> None:
-        """See to it that a consumer that gets nothing is not trusted: markers that were confirmed must come back."""
+        """See to it that a consumer that gets nothing is not trusted: markers that were confirmed must come back. As
+        long as what is before them comes, they are only late; another consumer would get it no sooner."""
         self._reading.well()
-        self._marker_read_at = time.monotonic()
+        self._marker_read_at = moved_at = time.monotonic()
+        read = self._tail.end
         while True:
             await asyncio.sleep(self._section.marker_interval)
-            if self._marker_confirmed_at - self._marker_read_at > self._patience_s:
+            if self._tail.end != read:
+                read, moved_at = self._tail.end, time.monotonic()
+            since = max(self._marker_read_at, self._tail.attached_at, moved_at)
+            if self._marker_confirmed_at - since > self._patience_s:
                 self._tail.give_up("confirmed markers do not come back")
 
     def _read_back(self, ref: str, offset: int) -> None:
@@ -143,6 +162,8 @@ class RabbitMQLog:
         future, since = waiting
         self._marker_read_at = time.monotonic()
         self._stats.append_to_read.observe(self._marker_read_at - since)
+        if self.ready:  # else it waited for all that had to be read before it
+            self._reader.sent(since)
         if self._tail.settle():
             self._caught_up.set()
         else:
@@ -167,9 +188,7 @@ class RabbitMQLog:
                 task.result()
         finally:
             self._exchange = None
-            for task in (beating, copying):
-                task.cancel()
-            await asyncio.gather(beating, copying, return_exceptions=True)
+            await end(beating, copying)
 
     async def _beat(self) -> None:
         """A marker now and every few seconds. Ends when one comes back as unroutable, so that the topology is looked
@@ -195,7 +214,8 @@ class RabbitMQLog:
         exchange = self._exchange
         if exchange is None:
             raise Unavailable(f"the log: {self._publishing.problem or 'not connected'}")
-        await exchange.publish(amqp.to_message(draft, ref), draft.channels[0], mandatory=True)
+        with lost_is_no_cancellation():
+            await exchange.publish(amqp.to_message(draft, ref), draft.channels[0], mandatory=True)
 
     def _expect(self) -> tuple[str, asyncio.Future[int]]:
         if len(self._appends) >= MAX_APPENDS:

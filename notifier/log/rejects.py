@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed
-from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelLockedResource
 
+from notifier.core.rates import Limiter, Rate
 from notifier.errors import Rejected
-from notifier.log import amqp
+from notifier.log.entry import Entry
 
 _logger = logging.getLogger(__name__)
 
@@ -25,11 +26,13 @@ MAX_PENDING = 10_000
 HOLDER_RETRY_S = 5.0
 MAX_DETAIL_CHARS = 300
 MAX_SHORT_BYTES = 255
+LINES_A_MINUTE = 10  # of each reason: a publisher that errs fills a queue that is bounded, not the log
+LINES_AT_ONCE = 20
 
 
-def _short(text: str | None) -> str | None:
+def _short(text: str) -> str | None:
     """What was read as it could be may be longer than it was (`broker.decoding`)."""
-    return text.encode()[:MAX_SHORT_BYTES].decode(errors="ignore") if text else text
+    return text.encode()[:MAX_SHORT_BYTES].decode(errors="ignore") or None
 
 
 class Rejects:
@@ -38,14 +41,15 @@ class Rejects:
     def __init__(self, queue: str, stream: str) -> None:
         self._queue = queue
         self._holder_queue = f"{stream}.rejects-holder"
-        self._pending: deque[tuple[int, DeliveredMessage, Rejected]] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[tuple[int, Entry, Rejected]] = deque(maxlen=MAX_PENDING)
         self._more = asyncio.Event()
+        self._lines: Limiter[str] = Limiter(Rate(LINES_A_MINUTE / 60, LINES_AT_ONCE))
         self.copied = 0
 
-    def note(self, message: DeliveredMessage, offset: int, why: Rejected) -> None:
+    def note(self, entry: Entry, offset: int, why: Rejected) -> None:
         """A bad record was read."""
         if offset > self.copied:
-            self._pending.append((offset, message, why))
+            self._pending.append((offset, entry, why))
             self._more.set()
 
     def done(self, offset: int) -> None:
@@ -70,30 +74,36 @@ class Rejects:
                 await channel.declare_queue(self._holder_queue, exclusive=True)
                 break
             except (ChannelLockedResource, ChannelClosed):
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # the refusal took the place of the cancellation (seen with aiormq 7.2.4)
                 await asyncio.sleep(HOLDER_RETRY_S)
         while True:
             await self._more.wait()
             self._more.clear()
             while self._pending:
-                offset, message, why = self._pending[0]
-                await self._copy(channel, message, offset, why)
+                offset, entry, why = self._pending[0]
+                await self._copy(channel, entry, offset, why)
                 self.done(offset)
 
-    async def _copy(self, channel: AbstractChannel, message: DeliveredMessage, offset: int, why: Rejected) -> None:
-        properties = message.header.properties
+    async def _copy(self, channel: AbstractChannel, entry: Entry, offset: int, why: Rejected) -> None:
         copy = Message(
-            message.body,
+            entry.body,
             headers={
                 "x-rejected-reason": why.reason,
                 "x-rejected-detail": why.detail[:MAX_DETAIL_CHARS],
                 "x-rejected-offset": offset,
-                "x-rejected-routing-key": amqp.key_of(message),
+                "x-rejected-routing-key": entry.key,
             },
-            message_id=_short(properties.message_id),
-            content_type=_short(properties.content_type),
+            message_id=_short(entry.message_id),
+            content_type=_short(entry.content_type),
             delivery_mode=DeliveryMode.PERSISTENT,
         )
         await channel.default_exchange.publish(copy, self._queue, mandatory=True, timeout=10)
+        if self._lines.take(why.reason, time.monotonic()):
+            return  # the queue and `notifier_rejected_total` have it
         _logger.warning(
-            "a record was rejected: %s", why.detail[:MAX_DETAIL_CHARS], extra={"reason": why.reason, "offset": offset}
+            "a record was rejected: %s",
+            why.detail[:MAX_DETAIL_CHARS],
+            extra={"reason": why.reason, "offset": offset, "message_id": entry.message_id},
         )

@@ -92,6 +92,14 @@ UNSUBSCRIBED_INSUFFICIENT_STATE = Unsubscribe(2500, "insufficient state")
 UNSUBSCRIBED_EXPIRED = Unsubscribe(2501, "subscription expired")
 UNSUBSCRIBED_INVALIDATED = Unsubscribe(2502, "state invalidated")
 
+OTHERS = "other"
+_OURS = frozenset(each.code for each in list(globals().values()) if isinstance(each, (Error, Disconnect)))
+
+
+def counted_as(code: int) -> int | str:
+    """What a code is called where codes are counted. Backends have thousands of their own."""
+    return code if code in _OURS else OTHERS
+
 
 def bad_command(detail: str) -> ConnectionEnded:
     """3501 with what was wrong; the SDKs show the reason to the app."""

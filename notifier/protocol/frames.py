@@ -43,4 +43,9 @@ def cursor_event(cursor: str) -> bytes:
 
 def retry_event(delay_s: float) -> bytes:
     """How long EventSource waits before it connects again."""
-    return b"retry: %d\n\n" % round(delay_s * 1000)
+    return retry(delay_s) + b"\n"
+
+
+def retry(delay_s: float) -> bytes:
+    """The same as the beginning of another event."""
+    return b"retry: %d\n" % round(delay_s * 1000)

@@ -27,6 +27,12 @@ class ClientInfo(Struct, frozen=True, omit_defaults=True):
     chan_info: Raw = EMPTY
 
 
+class Caller(ClientInfo, frozen=True, omit_defaults=True):
+    """Who asks, as backends see it: with what the token says for them alone (protocol.md section 6, `meta`)."""
+
+    meta: dict[str, Any] = {}
+
+
 class Form(Enum):
     """How a publication's data is written (protocol.md section 5.4).
 

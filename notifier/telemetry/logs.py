@@ -1,16 +1,28 @@
-"""Log lines: JSON for machines, plain text on a terminal. One line an entry, whatever is in it; on standard error."""
+"""Log lines: JSON for machines, plain text on a terminal. One line an entry, whatever is in it; on standard error.
+
+What is logged while a request is handled, and by what it has begun, has its id (`request`); what is about a client or a
+message has theirs (`client`, `message_id`, `offset`).
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
+import secrets
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from notifier.config import LoggingSection
 
 MAX_FIELD_CHARS = 2000
+REQUEST_ID = "X-Request-ID"
+_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,64}")
+_request: ContextVar[str] = ContextVar("request", default="")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -52,8 +64,20 @@ def set_up(section: LoggingSection) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("notifier").setLevel(section.level.upper())
     # They log each attempt of ours with the URL's host, and errors that we tell ourselves.
-    for name in ("aiormq", "aio_pika", "aiohttp.access", "aiohttp.websocket"):
+    for name in ("aiormq", "aio_pika", "aiohttp.access", "aiohttp.websocket", "redis"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def of_request(said: str) -> Iterator[str]:
+    """What is logged meanwhile is about this request. Its id is what its sender said, if that may stand in a log, or a
+    new one."""
+    found = said if _ID.fullmatch(said) else secrets.token_hex(8)
+    before = _request.set(found)
+    try:
+        yield found
+    finally:
+        _request.reset(before)
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -61,7 +85,9 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {
+    request = _request.get()
+    found = {"request": request} if request else {}
+    return found | {
         name: _short(value) if isinstance(value, str) else value
         for name, value in vars(record).items()
         if name not in _STANDARD

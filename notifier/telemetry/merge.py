@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -12,18 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from notifier.telemetry.definitions import ALL, PREFIX, Combine
+
 # Of these all workers say the same, or one speaks for the others: the worst, or the one who is behind.
-_ELSE: dict[str, Callable[[float, float], float]] = {
-    "notifier_log_end": min,
-    "notifier_log_known_from": max,
-    "notifier_log_ready": min,
-    "notifier_log_up": min,
-    "notifier_log_lag_seconds": max,
-    "notifier_log_publishing_blocked": max,
-    "notifier_draining": max,
+_COMBINE: dict[str, Combine] = {
+    **{PREFIX + definition.name: definition.combine for definition in ALL},
     "python_info": max,
     "process_start_time_seconds": min,
-    "process_max_fds": min,
 }
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -52,7 +47,7 @@ class _Several(Collector):
 
 
 def _add(into: dict[Key, Sample], family: Metric) -> None:
-    combine: Callable[[float, float], float] = _ELSE.get(family.name, operator.add)
+    combine: Combine = _COMBINE.get(family.name, operator.add)
     for sample in family.samples:
         key = sample.name, tuple(sorted(sample.labels.items()))
         known = into.get(key)

@@ -20,6 +20,7 @@ from notifier.protocol.codes import ConnectionEnded
 from notifier.protocol.encoding import JSON_EVENTS, JSON_LINES, PROTOBUF_STREAM, ClientEncoding
 from notifier.protocol.messages import Command, EmulationRequest
 from notifier.transports import streaming
+from notifier.transports.entrance import Entrance, unavailable
 from notifier.transports.gate import Gate, cors_headers
 from notifier.transports.outlet import StreamOutlet
 
@@ -28,6 +29,7 @@ _logger = logging.getLogger(__name__)
 PROTOBUF_TYPE = "application/octet-stream"
 BODY_TIMEOUT_S = 15.0
 MAX_WAITING = 256
+UNREADABLE_BODY = "the body is not what Content-Encoding and Transfer-Encoding say"
 
 
 class Inbox:
@@ -46,14 +48,19 @@ class Inbox:
         self._waiting += 1
         try:
             async with self._turn:
-                await self.run(session.encoding.codec.commands(data))
+                await self._run(session.encoding.codec.commands(data))
         except (ConnectionEnded, UnicodeDecodeError) as error:
             ended = error if isinstance(error, ConnectionEnded) else codes.bad_command("not UTF-8")
             session.disconnect(ended.disconnect)
         finally:
             self._waiting -= 1
 
-    async def run(self, found: list[Command]) -> None:
+    async def begin(self, found: list[Command]) -> None:
+        """The commands that came with the request for the stream. What is sent later waits for them."""
+        async with self._turn:
+            await self._run(found)
+
+    async def _run(self, found: list[Command]) -> None:
         try:
             await commands.run(self._session, found)
         except Exception:  # whatever went wrong must not pass for an orderly end
@@ -64,20 +71,28 @@ class Inbox:
 class EmulationEndpoints:
     """The handlers of `/connection/http_stream`, `/connection/sse` and `/emulation`."""
 
-    def __init__(self, node: Node, gate: Gate) -> None:
+    def __init__(self, node: Node, gate: Gate, entrance: Entrance) -> None:
         self._node = node
         self._gate = gate
+        self._entrance = entrance
+        self._farewells = {
+            JSON_EVENTS: streaming.farewell(JSON_EVENTS, node),
+            JSON_LINES: streaming.farewell(JSON_LINES),
+            PROTOBUF_STREAM: streaming.farewell(PROTOBUF_STREAM),
+        }
 
     async def http_stream(self, request: web.Request) -> web.StreamResponse:
         headers = cors_headers(self._gate.origin(request))
         if request.method == "OPTIONS":
             return preflight(request, headers)
+        self._gate.admit(request, headers)
         encoding = PROTOBUF_STREAM if _is_protobuf(request) else JSON_LINES
         body = await read_body(request, self._node.limits.max_message, headers)
         return await self._stream(request, headers, "http_stream", encoding, body, b"")
 
     async def event_stream(self, request: web.Request) -> web.StreamResponse:
         headers = cors_headers(self._gate.origin(request))
+        self._gate.admit(request, headers)
         if request.method == "POST":
             body = await read_body(request, self._node.limits.max_message, headers)
         else:
@@ -114,7 +129,8 @@ class EmulationEndpoints:
         first: bytes,
     ) -> web.StreamResponse:
         node = self._node
-        streaming.refuse_when_not_ready(node, headers)
+        if not await self._entrance.opens():
+            return unavailable("not now\n", headers)
         try:
             found = encoding.codec.commands(body)
         except (ConnectionEnded, UnicodeDecodeError) as error:
@@ -128,14 +144,15 @@ class EmulationEndpoints:
         async def begin(session: Session) -> None:
             inbox = Inbox(session)
             node.inboxes[session.key] = inbox.take
-            await inbox.run(found)
+            await inbox.begin(found)
 
-        return await streaming.serve(request, headers, encoding, node.limits, made, begin, first)
+        return streaming.serve(request, headers, node, self._farewells[encoding], made, begin, first)
 
 
 async def read_body(request: web.Request, limit: int, headers: Mapping[str, str]) -> bytes:
-    """Raises HTTPRequestEntityTooLarge above the limit, HTTPRequestTimeout when it does not come in time; both with the
-    headers, because an SDK in a browser takes the server for lost when it may not read a status."""
+    """Raises HTTPRequestEntityTooLarge above the limit, HTTPRequestTimeout when it does not come in time and
+    HTTPBadRequest when it cannot be decoded; all with the headers, because an SDK in a browser takes the server for
+    lost when it may not read a status."""
     if (request.content_length or 0) > limit:
         raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0, headers=headers)
     parts = bytearray()
@@ -148,6 +165,8 @@ async def read_body(request: web.Request, limit: int, headers: Mapping[str, str]
     except TimeoutError:
         text = f"the body did not come within {BODY_TIMEOUT_S:.0f} s\n"
         raise web.HTTPRequestTimeout(text=text, headers=headers) from None
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest(text=f"{UNREADABLE_BODY}\n", headers=headers) from None
     return bytes(parts)
 
 

@@ -20,6 +20,9 @@ from notifier.core.session import Session
 from notifier.protocol import frames
 from notifier.protocol.codes import SLOW, Disconnect
 
+POLL_S = 0.02
+HELD_BYTES = 65536
+
 Farewell = Callable[[Disconnect], bytes]
 
 
@@ -47,10 +50,11 @@ class BorrowedSocket(socket.socket):
 
 
 class Outlet(ABC):
-    """A `core.ports.Connection` on a transport, and the transport's protocol beside aiohttp's.
+    """A `core.ports.Connection` on a transport.
 
     The descriptor may be used only while it is the transport's, and the transport closes it right after it has told its
-    protocol; so the outlet must be told first. A number used any later could be somebody else's connection.
+    protocol that the connection is lost; so the outlet must be told of it (`lost`) before anything else is done. A
+    number used any later could be somebody else's connection.
     """
 
     __slots__ = (
@@ -58,6 +62,7 @@ class Outlet(ABC):
         "_descriptor",
         "_direct",
         "_farewell",
+        "_held",
         "_limit",
         "_max_buffer",
         "closing",
@@ -77,22 +82,41 @@ class Outlet(ABC):
         self._close_timeout = close_timeout
         self._farewell = farewell
         self._max_buffer = self._limit = max_buffer
+        self._held: bytearray | None = None
         self._direct: BorrowedSocket | None = None
         self.send: Callable[[bytes], int] = self._send_through_transport
         if transport.get_extra_info("sslcontext") is None:
             self._descriptor: int = transport.get_extra_info("socket").fileno()
             self._direct = BorrowedSocket(self._descriptor)
             self.send = self._direct.send
-        transport.set_protocol(Tap(transport.get_protocol(), self))
+            if transport.get_write_buffer_size():
+                self._direct.detach()  # the answer to an earlier request waits there
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the kernel, or queue them behind those that wait already."""
+        if self._held is not None:
+            self._held += data
+            if len(self._held) > HELD_BYTES:
+                self.release()
+                self.hold()
+            return
         try:
             taken = self.send(data)
         except OSError:
             taken = 0
         if taken != len(data):
             self.queue(data, taken)
+
+    def hold(self) -> None:
+        """What is written from here on is sent at once, by `release`: answers to several commands cost one `send`.
+        Publications do not come this way, so nothing may be waited for in between; or one could overtake the answer
+        to its own subscription."""
+        self._held = bytearray()
+
+    def release(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self.write(bytes(held))
 
     def write_large(self, data: bytes) -> None:
         """Write what the client asked for: a long answer alone makes nobody slow, asking on without reading does."""
@@ -108,7 +132,7 @@ class Outlet(ABC):
         if self._direct is not None:
             if self._direct.fileno() < 0 and not self.transport.get_write_buffer_size():
                 self._direct.attach(self._descriptor)  # the transport has caught up
-                self._limit = self._max_buffer
+                self._limit = self._max_buffer + len(data)  # which may be a long answer
                 self.write(data)
                 return
             self._direct.detach()
@@ -118,6 +142,24 @@ class Outlet(ABC):
             return
         self.transport.write(memoryview(data)[taken:])
 
+    @property
+    def is_behind(self) -> bool:
+        return self.closing or self.transport.get_write_buffer_size() > self._max_buffer
+
+    async def breathe(self) -> None:
+        """What is as long without taking a byte as a closing handshake may last is slow."""
+        await asyncio.sleep(0)
+        now = asyncio.get_running_loop().time
+        least, since = self.unread(), now()
+        while self.is_behind and not self.closing:
+            await asyncio.sleep(POLL_S)
+            unread = self.unread()
+            if unread < least:
+                least, since = unread, now()
+            elif now() - since > self._close_timeout:
+                self.finish()
+                self.session.disconnect(SLOW)
+
     def unread(self) -> int:
         if self.closing or self.transport.is_closing():
             return 0
@@ -126,18 +168,32 @@ class Outlet(ABC):
 
     def finish(self) -> None:
         """Nothing more is written here."""
+        self.release()
         self.closing = True
         if self._direct is not None:
             self._direct.detach()
 
     def lost(self) -> None:
         """The connection is gone; its descriptor is about to be."""
+        self._held = None
         self.finish()
-        self.session.end()
+        self.session.gone()
 
-    def abort_after(self, delay_s: float) -> None:
-        """Make sure that the socket is gone by then, whatever the peer does."""
-        asyncio.get_running_loop().call_later(delay_s, self.transport.abort)
+    def abort(self) -> None:
+        self.finish()
+        self.transport.abort()
+
+    def part(self) -> None:
+        """Close the socket, when what waits has been sent or the deadline has passed."""
+        self.finish()
+        at_once = self._direct is not None and not self.transport.get_write_buffer_size()
+        self.transport.close()
+        if not at_once:
+            self.abort_in_time()
+
+    def abort_in_time(self) -> None:
+        """Make sure that the socket is gone after the deadline, whatever the peer does."""
+        asyncio.get_running_loop().call_later(self._close_timeout, self.transport.abort)
 
     @abstractmethod
     def close(self, disconnect: Disconnect) -> None:
@@ -164,14 +220,20 @@ class WebSocketOutlet(Outlet):
     __slots__ = ()
 
     def close(self, disconnect: Disconnect) -> None:
-        """Say why; the handler goes on reading until the peer has answered, or the deadline has passed."""
-        last = self._farewell(disconnect) + frames.close_frame(disconnect)
+        """Say why; what comes is read on until the peer has answered, or the deadline has passed."""
+        self._write_last(self._farewell(disconnect) + frames.close_frame(disconnect))
+        self.abort_in_time()
+
+    def answer_close(self, why: Disconnect) -> None:
+        """When the peer has closed, or broken the WebSocket's own rules."""
+        self._write_last(frames.close_frame(why))
+
+    def _write_last(self, last: bytes) -> None:
         if self.closing:
             self.transport.write(last)  # behind all that a slow client did not take
         else:
             self.write(last)
         self.finish()
-        self.abort_after(self._close_timeout)
 
 
 class StreamOutlet(Outlet):
@@ -183,26 +245,4 @@ class StreamOutlet(Outlet):
         last = self._farewell(disconnect)
         if last and not self.closing:
             self.write(last)
-        self.finish()
-        self.transport.close()
-        self.abort_after(self._close_timeout)
-
-
-class Tap(asyncio.Protocol):
-    """Stands before aiohttp's protocol and passes everything on, but hears first when the connection is lost."""
-
-    __slots__ = ("_inner", "_outlet", "data_received", "eof_received", "pause_writing", "resume_writing")
-
-    def __init__(self, inner: asyncio.BaseProtocol, outlet: Outlet) -> None:
-        assert isinstance(inner, asyncio.Protocol)  # noqa: S101 - a server's transport has no other kind
-        self._inner = inner
-        self._outlet = outlet
-        # The inner one's own methods: nothing is added to the way of incoming bytes.
-        self.data_received = inner.data_received  # type: ignore[method-assign]
-        self.eof_received = inner.eof_received  # type: ignore[method-assign]
-        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._outlet.lost()
-        self._inner.connection_lost(exc)
+        self.part()

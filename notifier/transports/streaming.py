@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from email.utils import formatdate
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from notifier.config import Clients
 from notifier.core.node import Node
 from notifier.core.session import Session
+from notifier.protocol import frames
 from notifier.protocol.codes import CONNECTION_CLOSED, Disconnect
 from notifier.protocol.encoding import ClientEncoding
 from notifier.protocol.messages import Push, Reply
-from notifier.transports.outlet import StreamOutlet
+from notifier.transports.entrance import about, gone
+from notifier.transports.line import HandedOver, Line, hand_over, transport_of
+from notifier.transports.outlet import Farewell, StreamOutlet
 
 S = TypeVar("S", bound=Session)
 
 HEADERS = {
+    "Content-Type": "application/octet-stream",
     "Cache-Control": "private, no-cache, no-store, must-revalidate, max-age=0, no-transform",
     "Pragma": "no-cache",
     "X-Accel-Buffering": "no",
@@ -27,64 +30,59 @@ HEADERS = {
 EVENTS = {"Content-Type": "text/event-stream; charset=utf-8"}
 
 
-class EndlessResponse(web.StreamResponse):
-    """A response without length and chunks: its body is raw until the connection's end, so that the same bytes are
-    right for every client. (`_length_check` is how aiohttp's own WebSocket response says it.)"""
-
-    _length_check = False
-
-
-async def begin(request: web.Request, headers: Mapping[str, str]) -> tuple[EndlessResponse, asyncio.Transport | None]:
-    """The headers are out; the transport takes the body. None when the client is gone already."""
-    response = EndlessResponse(headers={**HEADERS, **headers})
-    response.force_close()
-    await response.prepare(request)
-    transport = request.transport
-    return response, transport if transport is not None and not transport.is_closing() else None
+def head(headers: Mapping[str, str]) -> bytes:
+    """What stands before a body without length and chunks: it is raw until the connection's end, so that the same bytes
+    are right for every client."""
+    fields = {
+        "Content-Type": "application/octet-stream",
+        **HEADERS,
+        **headers,
+        "Date": formatdate(usegmt=True),
+        "Connection": "close",
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 200 OK\r\n{lines}\r\n".encode()
 
 
-def farewell(encoding: ClientEncoding) -> Callable[[Disconnect], bytes]:
-    """What says why a stream ends, in its own encoding."""
+def begin(request: web.Request, headers: Mapping[str, str], outlet: StreamOutlet) -> Line:
+    """Take the connection from aiohttp and begin the answer. What the session writes comes after that."""
+    line = Line(outlet)
+    hand_over(request, line)
+    outlet.write(head(headers))
+    return line
+
+
+def farewell(encoding: ClientEncoding, node: Node | None = None) -> Farewell:
+    """What says why a stream ends, in its own encoding. With a node, an EventSource is told to come back after about
+    its `sse_retry`: those who are sent away together do not come together."""
 
     def told(disconnect: Disconnect) -> bytes:
         if disconnect.code == CONNECTION_CLOSED.code:
             return b""
-        return encoding.replies([Reply(push=Push(disconnect=disconnect))])
+        told = encoding.replies([Reply(push=Push(disconnect=disconnect))])
+        return told if node is None else frames.retry(about(node.limits.sse_retry)) + told
 
     return told
 
 
-def refuse_when_not_ready(node: Node, headers: dict[str, str]) -> None:
-    """Raises HTTPServiceUnavailable while this node takes no clients."""
-    if node.draining or not node.log.ready:
-        raise web.HTTPServiceUnavailable(text="not ready\n", headers={**headers, "Retry-After": "1"})
-
-
-async def serve(
+def serve(
     request: web.Request,
     headers: Mapping[str, str],
-    encoding: ClientEncoding,
-    limits: Clients,
+    node: Node,
+    told: Farewell,
     made: Callable[[StreamOutlet], S],
-    start: Callable[[S], Awaitable[None]],
+    start: Callable[[S], Coroutine[Any, Any, None]],
     first: bytes,
-) -> EndlessResponse:
-    """A session whose replies and pushes are the body of an answer; `first` are the bytes before all of them."""
-    response, transport = await begin(request, headers)
+) -> web.StreamResponse:
+    """A session whose replies and pushes are the body of an answer; `first` are the bytes before all of them, which
+    only event streams have."""
+    transport = transport_of(request)
     if transport is None:
-        return response
-    outlet = StreamOutlet(transport, limits.max_buffer, limits.close_timeout, farewell(encoding))
+        return gone()
+    outlet = StreamOutlet(transport, node.limits.max_buffer, node.limits.close_timeout, told)
     outlet.session = session = made(outlet)
-    try:
-        if first:
-            outlet.write(first)
-        await start(session)
-        await until_lost()
-    finally:
-        session.end()
-    return response
-
-
-async def until_lost() -> None:
-    """Wait to be cancelled: aiohttp does it when the connection is gone."""
-    await asyncio.get_running_loop().create_future()
+    line = begin(request, headers, outlet)
+    if first:
+        outlet.write(first)
+    line.run(start(session))
+    raise HandedOver

@@ -8,17 +8,20 @@ from aiohttp import web
 
 from notifier.core import connecting
 from notifier.core.node import Node
-from notifier.core.session import OneWaySession
+from notifier.core.session import OneWaySession, Session
 from notifier.errors import Unavailable
 from notifier.protocol import codec_json, codes
 from notifier.protocol.codes import CommandFailed, ConnectionEnded, bad_command
 from notifier.protocol.encoding import BARE_EVENTS, BARE_LINES, BARE_WEBSOCKET, ClientEncoding
 from notifier.protocol.messages import ConnectRequest, Push
 from notifier.transports import streaming
+from notifier.transports.conversation import converse
 from notifier.transports.emulation import preflight, read_body
+from notifier.transports.entrance import Entrance, gone, unavailable
 from notifier.transports.gate import Gate, cors_headers
+from notifier.transports.handshake import handshake
+from notifier.transports.line import HandedOver, transport_of
 from notifier.transports.outlet import StreamOutlet, WebSocketOutlet
-from notifier.transports.websocket import accept, converse
 
 _DISCONNECT_FOR = {
     codes.TOKEN_EXPIRED.code: codes.CONNECTION_EXPIRED,
@@ -31,34 +34,37 @@ _DISCONNECT_FOR = {
 class UnidirectionalEndpoints:
     """The handlers of the three paths."""
 
-    def __init__(self, node: Node, gate: Gate) -> None:
+    def __init__(self, node: Node, gate: Gate, entrance: Entrance) -> None:
         self._node = node
         self._gate = gate
+        self._entrance = entrance
+        self._farewells = {
+            BARE_WEBSOCKET: streaming.farewell(BARE_WEBSOCKET),
+            BARE_EVENTS: streaming.farewell(BARE_EVENTS, node),
+            BARE_LINES: streaming.farewell(BARE_LINES),
+        }
 
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         self._gate.origin(request)
+        self._gate.admit(request)
         node, limits = self._node, self._node.limits
         asked = request.query.get("cf_connect", "")
-        wanted = _request(asked.encode(), {}) if asked else None
-        socket = await accept(request, node)
-        transport = request.transport
+        if asked:
+            _request(asked.encode(), {})
+        if not await self._entrance.opens():
+            return unavailable("not now\n")
+        shake = handshake(request)
+        transport = transport_of(request)
         if transport is None:
-            return socket
-        outlet = WebSocketOutlet(transport, limits.max_buffer, limits.close_timeout, streaming.farewell(BARE_WEBSOCKET))
-        outlet.session = session = OneWaySession(node, outlet, "uni_websocket", BARE_WEBSOCKET)
-        if wanted is not None:
-            await _connect(session, wanted)
-
-        async def take(data: bytes) -> None:
-            if session.is_connected:
-                raise bad_command("this connection is one-way")
-            await _connect(session, _decode(data))
-
-        await converse(socket, outlet, take, binary=False)
-        return socket
+            return gone()
+        outlet = WebSocketOutlet(transport, limits.max_buffer, limits.close_timeout, self._farewells[BARE_WEBSOCKET])
+        outlet.session = OneWaySession(node, outlet, "uni_websocket", BARE_WEBSOCKET)
+        converse(request, shake, outlet, _take).begin(asked.encode())
+        raise HandedOver
 
     async def event_stream(self, request: web.Request) -> web.StreamResponse:
         headers = {**streaming.EVENTS, **cors_headers(self._gate.origin(request))}
+        self._gate.admit(request, headers)
         if request.method == "POST":
             body = await read_body(request, self._node.limits.max_message, headers)
         else:
@@ -69,6 +75,7 @@ class UnidirectionalEndpoints:
         headers = cors_headers(self._gate.origin(request))
         if request.method == "OPTIONS":
             return preflight(request, headers)
+        self._gate.admit(request, headers)
         body = await read_body(request, self._node.limits.max_message, headers)
         return await self._stream(request, headers, "uni_http_stream", BARE_LINES, body, b"")
 
@@ -82,8 +89,9 @@ class UnidirectionalEndpoints:
         first: bytes,
     ) -> web.StreamResponse:
         node = self._node
-        streaming.refuse_when_not_ready(node, headers)
         wanted = _request(body, headers)
+        if not await self._entrance.opens():
+            return unavailable("not now\n", headers)
 
         def made(outlet: StreamOutlet) -> OneWaySession:
             return OneWaySession(node, outlet, transport_name, encoding)
@@ -91,7 +99,13 @@ class UnidirectionalEndpoints:
         async def begin(session: OneWaySession) -> None:
             await _connect(session, wanted)
 
-        return await streaming.serve(request, headers, encoding, node.limits, made, begin, first)
+        return streaming.serve(request, headers, node, self._farewells[encoding], made, begin, first)
+
+
+async def _take(session: Session, data: bytes) -> None:
+    if session.is_connected:
+        raise bad_command("this connection is one-way")
+    await _connect(session, _decode(data))
 
 
 def _decode(body: bytes) -> ConnectRequest:
@@ -110,7 +124,7 @@ def _request(body: bytes, headers: dict[str, str]) -> ConnectRequest:
         raise web.HTTPBadRequest(text=f"connect request: {error}\n", headers=headers) from error
 
 
-async def _connect(session: OneWaySession, wanted: ConnectRequest) -> None:
+async def _connect(session: Session, wanted: ConnectRequest) -> None:
     """Connect, or end the connection with what an SDK would have been answered."""
     session.key = session.node.new_id()
     try:

@@ -24,7 +24,7 @@ from notifier.workers import siblings
 
 _logger = logging.getLogger(__name__)
 
-MISCONFIGURED = 2
+FAILED, MISCONFIGURED = 1, 2
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 10.0
 STEADY_S = 30.0
 AFTER_GRACE_S = 5.0
@@ -40,6 +40,7 @@ class Parent:
         self._count = int(config.server.workers)
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._leaving = asyncio.Event()
+        self._at_once = asyncio.Event()
         self._failed = 0
 
     async def run(self) -> int:
@@ -48,6 +49,7 @@ class Parent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leave)
+        loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
         with tempfile.TemporaryDirectory(prefix="notifier-") as folder, contextlib.closing(held):
             environ = {
                 **os.environ,
@@ -66,11 +68,16 @@ class Parent:
         return self._failed
 
     def _leave(self) -> None:
-        """Each signal to the parent is one to every worker: the first drains it, a second one ends it at once."""
+        """The first signal drains every worker, a second one ends them at once."""
+        if self._leaving.is_set():
+            self._at_once.set()
         self._leaving.set()
+        self._pass_on(signal.SIGTERM)
+
+    def _pass_on(self, number: signal.Signals) -> None:
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+                process.send_signal(number)
 
     async def _look_after(self, index: int, environ: dict[str, str]) -> None:
         delay_s = FIRST_DELAY_S
@@ -79,6 +86,8 @@ class Parent:
             began = time.monotonic()
             process = await asyncio.create_subprocess_exec(*self._argv, env=environ)
             self._processes[index] = process
+            if self._leaving.is_set():  # since it was begun
+                process.terminate()
             code = await process.wait()
             del self._processes[index]
             if self._leaving.is_set():
@@ -95,18 +104,33 @@ class Parent:
                     await self._leaving.wait()
 
     async def _until_ended(self, lives: Sequence[asyncio.Task[None]]) -> None:
-        """The workers keep to their own deadline; one that does not is killed."""
-        await asyncio.wait(lives, timeout=self._config.server.shutdown_grace + AFTER_GRACE_S)
+        """The workers keep to their own deadline. One that does not is killed, and so are all when asked again."""
+        ended = asyncio.create_task(_all_of(lives))
+        asked_again = asyncio.create_task(self._asked_again())
+        deadline_s = self._config.server.shutdown_grace + AFTER_GRACE_S
+        await asyncio.wait({ended, asked_again}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
         for process in self._processes.values():
-            _logger.error("a worker did not end in time", extra={"pid": process.pid})
+            if not asked_again.done():
+                _logger.error("a worker did not end in time", extra={"pid": process.pid})
+                self._failed = FAILED
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+        for waiting in (ended, asked_again):
+            waiting.cancel()
+
+    async def _asked_again(self) -> None:
+        await self._at_once.wait()
 
     async def _tell(self, folder: Path, port: int) -> None:
         while not all((folder / f"{index}.sock").exists() for index in range(self._count)):  # noqa: ASYNC110 - files
             await asyncio.sleep(0.05)
-        host = self._config.server.host
-        self._announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        server = self._config.server
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        self._announce(f"http{'s' * bool(server.tls_certificate)}://{host}:{port}/")
+
+
+async def _all_of(lives: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.wait(lives)
 
 
 def worker_argv(arguments: Sequence[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""What nodes share beside the log, in Redis. Losing Redis costs no client its connection and no delivery."""
