@@ -1,24 +1,26 @@
 """Fixtures with real servers. A test that breaks its server takes a private one."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests.servers import lacking
+from tests.services.network import Network, NoNetwork
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.redis import Redis
 from tests.services.server import Server
+
+# How long an example takes says something about the machine, nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def need(server: type[Server]) -> None:
     """Skip without the server's package, but never in CI: there a missing part is a failure."""
     package = server.missing()
-    if package is None:
-        return
-    reason = f"the Debian package {package} is not installed; `make test` installs it"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if package is not None:
+        lacking(f"the Debian package {package} is not installed; `make test` installs it")
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +65,15 @@ def private_redis(_module_redis: Redis) -> Redis:
     """The same with Redis. Keeps no data over a kill."""
     _module_redis.thaw()
     return _module_redis.start()
+
+
+@pytest.fixture(scope="module")
+def module_network() -> Iterator[Network]:
+    """A network of its own for servers of this module. Skipped where none can be made, but never in CI."""
+    network = Network()
+    try:
+        network.open()
+    except NoNetwork as error:
+        lacking(str(error))
+    yield network
+    network.close()

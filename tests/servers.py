@@ -86,21 +86,25 @@ class ServerProcess:
         self.api_key = DEV_API_KEY if dev else API_KEY
         self._folder = folder
         self._process: Process | None = None
-        self._environ = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
-        self._environ["PYTHONPATH"] = str(ROOT)
+        self.environ = {name: text for name, text in os.environ.items() if not name.startswith("NOTIFIER_")}
+        self.environ["PYTHONPATH"] = str(ROOT)
         self._argv = [sys.executable, "-m", "notifier", "serve"]
         self.config = _config({} if sections is None else sections, self.port)
+        self.file = folder / f"server-{self.port}.toml"
         if dev:
             self._argv.append("--dev")
-            self._environ["NOTIFIER_SERVER__PORT"] = str(self.port)
+            self.environ["NOTIFIER_SERVER__PORT"] = str(self.port)
         else:
-            file = folder / f"server-{self.port}.toml"
-            file.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in self.config.items()))
-            self._argv += ["--config", str(file)]
+            self.write()
+            self._argv += ["--config", str(self.file)]
 
     @property
     def url(self) -> str:
         return f"http://{LOCALHOST}:{self.port}"
+
+    def write(self) -> None:
+        """The file gets what `config` says; a running server reads it again when it is told to."""
+        self.file.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in self.config.items()))
 
     @property
     def ws_url(self) -> str:
@@ -122,7 +126,7 @@ class ServerProcess:
     async def start(self) -> Self:
         """Start it and wait until it has read its log."""
         if not self.running:
-            self._process = Process(self._argv, self._environ, self._folder, self.log)
+            self._process = Process(self._argv, self.environ, self._folder, self.log)
         async with aiohttp.ClientSession() as http:
             await eventually(lambda: self._is_ready(http), 30 * SECOND, retry=(AssertionError, aiohttp.ClientError))
         return self

@@ -206,7 +206,7 @@ async def test_at_a_phone_s_width_nothing_lies_beyond_the_edge(browser: Browser,
     await console.publish({"text": long})
     await console.shows(long)
     width = await console.page.evaluate("document.documentElement.scrollWidth")
-    assert width <= PHONE["width"], await _wider_than(console.page, PHONE["width"])
+    assert width <= PHONE["width"], await wider_than(console.page, PHONE["width"])
     await context.close()
 
 
@@ -218,8 +218,8 @@ async def test_the_page_follows_the_person_s_colour_scheme(
     console = Console(await context.new_page(), server)
     await console.open()
     await console.is_ready()
-    brightness = await _brightness(await context.new_page(), await console.page.screenshot())
-    assert (brightness < 0.35) if is_dark else (brightness > 0.65)
+    found = await brightness(await context.new_page(), await console.page.screenshot())
+    assert (found < 0.35) if is_dark else (found > 0.65)
     await context.close()
 
 
@@ -248,7 +248,7 @@ async def _tab_to(page: Page, name: str) -> None:
     raise AssertionError(f"#{name} cannot be reached with the Tab key")
 
 
-async def _wider_than(page: Page, width: int) -> list[str]:
+async def wider_than(page: Page, width: int) -> list[str]:
     found = await page.evaluate(
         """width => [...document.querySelectorAll("body *")]
           .filter((e) => e.getBoundingClientRect().right > width).map((e) => e.outerHTML.slice(0, 120))""",
@@ -257,7 +257,7 @@ async def _wider_than(page: Page, width: int) -> list[str]:
     return [str(text) for text in found]
 
 
-async def _brightness(page: Page, png: bytes) -> float:
+async def brightness(page: Page, png: bytes) -> float:
     """The mean of a picture, 0 for black and 1 for white."""
     mean = await page.evaluate(
         """async (url) => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -95,6 +96,34 @@ def test_check_says_what_a_good_configuration_lacks(tmp_path: Path) -> None:
     assert done.stdout.count("note: ") == 3
 
 
+def test_check_explains_what_a_client_may_do_with_a_channel(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[auth]\nhmac_keys = ["{"k" * 32}"]\n'
+        '[[channels]]\nmatch = "user.*"\nsubscribe = ["user.{sub}"]\n'
+        '[[channels]]\nmatch = "private.*"\nsubscribe = ["token"]\n'
+    )
+
+    def token(*words: str) -> str:
+        return run("token", *words, "-c", str(path)).stdout.strip()
+
+    mine = run("check", "-c", str(path), "--channel", "user.7", "--token", "-", stdin=token("7"))
+    assert mine.returncode == 0, mine.stderr
+    assert 'subscribe: allowed, by "user.{sub}" with sub = 7' in mine.stdout
+    other = run("check", "-c", str(path), "--channel", "user.8", NOTIFIER_TOKEN=token("7"))
+    assert other.returncode == 1
+    assert "channels[0]" in other.stdout
+    words = ["check", "-c", str(path), "--channel", "private.1", "--token", token("7"), "--subscription-token"]
+    assert run(*words, token("7", "--channel", "private.1")).returncode == 0
+    wrong = run(*words, token("7", "--channel", "private.2"))
+    assert wrong.returncode == 1
+    assert "the token is for another channel" in wrong.stdout
+    spoiled = run("check", "-c", str(path), "--channel", "user.7", "--token", token("7")[:-4] + "AAAA")
+    assert spoiled.returncode == 1
+    assert "the token's signature is wrong" in spoiled.stderr
+    assert run("check", "-c", str(path), "--channel", "a b").returncode == 2
+
+
 def test_the_reference_configuration_is_a_good_one() -> None:
     assert run("check", "-c", str(Path(__file__).parents[2] / "config" / "notifier.toml")).returncode == 0
 
@@ -112,6 +141,21 @@ def test_a_token_needs_a_key_and_sensible_words() -> None:
     assert run("token", "--dev", "ann", "--role", "admin").stdout.count(".") == 2
 
 
+def test_a_password_becomes_an_entry_of_the_configuration() -> None:
+    made = run("password", "ann", stdin="a long password\n")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert run("check", NOTIFIER_ADMIN__OPERATORS=made.stdout.strip()).returncode == 0
+    short = run("password", "ann", stdin="short\n")
+    assert (short.returncode, short.stdout) == (2, "")
+    assert "at least 12 characters" in short.stderr
+
+
+def test_the_development_operator_cannot_be_reached_from_elsewhere() -> None:
+    done = run("serve", "--dev", NOTIFIER_ADMIN__HOST="0.0.0.0", NOTIFIER_ADMIN__PORT="8999")
+    assert done.returncode == 2
+    assert "admin.operators: the development password is public" in done.stderr
+
+
 def test_publish_says_what_is_wrong() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     assert run("publish", "a", "not json", "--url", url).returncode == 2
@@ -120,6 +164,10 @@ def test_publish_says_what_is_wrong() -> None:
     assert "refused" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert run("publish", "a", "1", "--url", "ftp://x").returncode == 1
+
+
+def test_a_text_without_quotes_is_told_how_json_writes_it() -> None:
+    assert "in double quotes, as in '\"hello\"'" in run("publish", "news", "hello").stderr
 
 
 class Serving:
@@ -136,10 +184,23 @@ class Serving:
 
 @pytest.fixture
 async def serving() -> AsyncIterator[Serving]:
+    async with serve() as serving:
+        yield serving
+
+
+@pytest.fixture
+async def keyed() -> AsyncIterator[Serving]:
+    """One whose API key is not the development key."""
+    async with serve(NOTIFIER_API__KEYS='["some-other-key"]') as serving:
+        yield serving
+
+
+@contextlib.asynccontextmanager
+async def serve(**variables: str) -> AsyncIterator[Serving]:
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "notifier", "serve", "--dev",
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**CLEAN, "NOTIFIER_SERVER__PORT": str(port)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**CLEAN, **variables, "NOTIFIER_SERVER__PORT": str(port)},
     )  # fmt: skip
     serving = Serving(process, port)
     async with aiohttp.ClientSession() as session:
@@ -172,6 +233,19 @@ async def test_a_message_published_by_hand_is_shown_by_tail(serving: Serving) ->
     assert tail.returncode == 0
 
 
+async def test_explain_says_where_a_message_has_gone(serving: Serving) -> None:
+    await run_async("publish", "user.42", "1", "--id", "m1", "--url", serving.url)
+    done = await run_async("explain", "m1", "--url", serving.url)
+    assert done.returncode == 0, done.stderr
+    assert "read at offset 1" in done.stdout
+    assert "user.42, channels[0]" in done.stdout
+    assert "delivered, written to 0 connections" in done.stdout
+    unknown = await run_async("explain", "--offset", "77", "--url", serving.url)
+    assert unknown.returncode == 1
+    assert "has not read it" in unknown.stdout
+    assert (await run_async("explain", "--url", serving.url)).returncode == 2
+
+
 async def test_tail_says_why_it_may_not(serving: Serving) -> None:
     done = await run_async("tail", "user.43", "--url", serving.url, "--token", "x")
     assert done.returncode == 1
@@ -182,6 +256,13 @@ async def test_a_wrong_key_is_said(serving: Serving) -> None:
     done = await run_async("publish", "a", "1", "--url", serving.url, "--api-key", "wrong")
     assert done.returncode == 1
     assert "401" in done.stderr
+
+
+async def test_a_key_that_was_not_given_is_asked_for(serving: Serving, keyed: Serving) -> None:
+    done = await run_async("publish", "a", "1", "--url", keyed.url)
+    assert "--api-key or NOTIFIER_API_KEY" in done.stderr
+    done = await run_async("publish", "a", "1", "--url", serving.url, "--api-key", "wrong")
+    assert "--api-key" not in done.stderr
 
 
 async def test_serve_says_where_the_console_is_and_that_only_this_machine_can_connect(serving: Serving) -> None:
@@ -202,6 +283,7 @@ async def test_a_taken_address_is_said_without_a_traceback(serving: Serving) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_moves_clients_off_and_ends_with_0(serving: Serving, number: signal.Signals) -> None:
+    """F-N2."""
     async with connect(serving.url.replace("http", "ws") + "/connection/websocket") as socket:
         await socket.send('{"id":1,"connect":{}}')
         await socket.recv()

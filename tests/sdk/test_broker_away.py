@@ -17,6 +17,7 @@ from tests.services.rabbitmq import RabbitMQ
 async def test_connections_outlive_the_broker_and_everything_goes_on_when_it_is_back(
     private_rabbitmq: RabbitMQ, new_server: NewServer, new_javascript: NewJavaScript, new_python: NewClient
 ) -> None:
+    """F-B1."""
     server = await new_server(on_rabbitmq(private_rabbitmq.url))
     clients = [await new_javascript(server, make_token("ann")), await new_python(server, make_token("bob"))]
     for client in clients:

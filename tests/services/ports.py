@@ -8,11 +8,11 @@ LOCALHOST = "127.0.0.1"
 LOWEST = 10_000
 TRIES = 200
 
-_given: set[int] = set()
+_reserved: list[int] = []  # descriptors of the names that stand for ports, held as long as this process lives
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and which this process has not given out before.
+    """A port that nobody listens on, and which no process on this machine has been given before and may still use.
 
     It lies outside the range from which the kernel takes the client's end of a connection: a server that is down for
     a moment would otherwise find its port taken on restart, and somebody polling it would sooner or later connect
@@ -22,8 +22,7 @@ def free_port() -> int:
     below = range(LOWEST, low)
     candidates = below if len(below) > 1000 else range(high + 1, 65_536)
     for port in random.sample(candidates, min(TRIES, len(candidates))):
-        if port not in _given and _bindable(port):
-            _given.add(port)
+        if _bindable(port) and _reserve(port):
             return port
     raise RuntimeError(f"no free port in {candidates}")
 
@@ -44,3 +43,24 @@ def _bindable(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _reserve(port: int) -> bool:
+    """Several processes run tests beside each other, and a server that is down for a moment must find its port."""
+    name = claim(f"port-{port}")
+    if name is None:
+        return False
+    _reserved.append(name.detach())
+    return True
+
+
+def claim(text: str) -> socket.socket | None:
+    """A name that one process of this machine can have at a time, until it closes the socket or ends (unix(7), abstract
+    sockets); None when somebody has it."""
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0notifier-test-{text}")
+    except OSError:
+        name.close()
+        return None
+    return name

@@ -121,9 +121,17 @@ def _stat(number: int) -> _Stat | None:
 
 
 def _running(pid: Pid) -> bool:
-    """A zombie has ended: once its parent has gone, collecting it is the business of the machine's init."""
+    """A zombie has ended: once its parent has gone, collecting it is the business of the machine's init. But its first
+    thread alone may have ended; until the others have, what it listens on is open (seen with Erlang's)."""
     stat = _stat(pid.number)
-    return stat is not None and stat.pid == pid and stat.state not in "ZX"
+    return stat is not None and stat.pid == pid and (stat.state not in "ZX" or _threads(pid.number) > 1)
+
+
+def _threads(number: int) -> int:
+    try:
+        return len(list((Path("/proc") / str(number) / "task").iterdir()))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _send(pid: Pid, number: signal.Signals) -> None:

@@ -6,10 +6,11 @@ import re
 import secrets
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .deadline import SECOND, wait_until
+from .network import Network
 from .plugins import LISTENERS
 from .ports import LOCALHOST, free_port
 from .process import Process
@@ -35,18 +36,31 @@ class RabbitMQ(Server):
     declaring or consuming one is answered with NOT_FOUND, "home node ... is down or inaccessible" (3.10.8).
 
     `plugins` are enabled from the start; those in `plugins.LISTENERS` get a free port each, see `port_of`.
-    `settings` are further lines of rabbitmq.conf.
+    `settings` are further lines of rabbitmq.conf. One that was made `beside` another can be made one cluster with it.
+    In a `network` it runs inside of that one, and is reached at its address.
     """
 
     programs = (str(SCRIPTS / "rabbitmq-server"), "erl", "epmd")
     package = "rabbitmq-server"
 
-    def __init__(self, *, plugins: Iterable[str] = (), settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        plugins: Iterable[str] = (),
+        settings: Mapping[str, str] | None = None,
+        beside: "RabbitMQ | None" = None,
+        network: Network | None = None,
+    ) -> None:
         super().__init__()
+        self._network = network
+        if network is not None:
+            self.host = network.there
         self.node = f"notifier-{secrets.token_hex(4)}@localhost"
         self._plugins = tuple(plugins)
         self._plugin_ports = {name: free_port() for name in self._plugins if name in LISTENERS}
         self._epmd: Process | None = None
+        self._beside = beside
+        self._cookie: str = beside._cookie if beside else secrets.token_hex(16)
         self._env = self._environment()
         self._write_files(settings or {})
 
@@ -56,7 +70,7 @@ class RabbitMQ(Server):
 
     def url_at(self, port: int, user: str = "guest", password: str = "guest") -> str:
         """The same broker through a proxy's port, or as somebody else."""
-        return f"amqp://{user}:{password}@{LOCALHOST}:{port}/"
+        return f"amqp://{user}:{password}@{self.host}:{port}/"
 
     def port_of(self, plugin: str) -> int:
         """Where an enabled plugin listens."""
@@ -64,7 +78,7 @@ class RabbitMQ(Server):
 
     def ctl(self, *args: str, deadline_s: float = 60 * SECOND) -> str:
         """What ``rabbitmqctl`` says to these words. Takes about a second; raises when it fails."""
-        command = [str(SCRIPTS / "rabbitmqctl"), "--quiet", "--node", self.node, *args]
+        command = self._placed([str(SCRIPTS / "rabbitmqctl"), "--quiet", "--node", self.node, *args])
         done = subprocess.run(
             command,
             env=self._env,
@@ -95,11 +109,14 @@ class RabbitMQ(Server):
 
     def _spawn(self) -> Process:
         # Erlang would start a missing epmd as a daemon that outlives everybody; a child of ours can be ended.
-        if self._epmd is None:
+        if self._epmd is None and self._beside is None:
             port = self._env["ERL_EPMD_PORT"]
             argv = ["epmd", "-port", port, "-address", LOCALHOST]
-            self._epmd = Process(argv, self._env, self.folder, self.folder / "epmd.log")
-        return Process([str(SCRIPTS / "rabbitmq-server")], self._env, self.folder, self.log)
+            self._epmd = Process(self._placed(argv), self._env, self.folder, self.folder / "epmd.log")
+        return Process(self._placed([str(SCRIPTS / "rabbitmq-server")]), self._env, self.folder, self.log)
+
+    def _placed(self, argv: Sequence[str]) -> list[str]:
+        return list(argv) if self._network is None else self._network.inside(argv)
 
     def _greets(self, connection: socket.socket) -> bool:
         """The listeners open last of all, when queues are recovered and plugins started."""
@@ -124,7 +141,7 @@ class RabbitMQ(Server):
         ctl_port = str(free_port())
         env = own | {
             "HOME": str(folder),  # of the cookie
-            "ERL_EPMD_PORT": str(free_port()),
+            "ERL_EPMD_PORT": self._beside._env["ERL_EPMD_PORT"] if self._beside else str(free_port()),
             "ERL_EPMD_ADDRESS": LOCALHOST,
             "ERL_CRASH_DUMP_SECONDS": "0",
             "RABBITMQ_NODENAME": self.node,
@@ -161,14 +178,16 @@ class RabbitMQ(Server):
         return core
 
     def _write_files(self, settings: Mapping[str, str]) -> None:
-        lines = {"listeners.tcp.1": f"{LOCALHOST}:{self.port}", **SETTINGS}
+        lines = {"listeners.tcp.1": f"{self.host}:{self.port}", **SETTINGS}
+        if self.host != LOCALHOST:
+            lines["loopback_users.guest"] = "false"
         for plugin, port in self._plugin_ports.items():
-            lines |= LISTENERS[plugin](port)
+            lines |= LISTENERS[plugin](self.host, port)
         lines |= settings
         text = "".join(f"{key} = {value}\n" for key, value in lines.items())
         (self.folder / "rabbitmq.conf").write_text(text)
         (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         (self.folder / "rabbitmq-env.conf").touch()  # instead of the machine's
         cookie = self.folder / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
+        cookie.write_text(self._cookie)
         cookie.chmod(0o400)  # Erlang refuses one that others can read

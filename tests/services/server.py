@@ -22,6 +22,7 @@ class Server(ABC):
     package: ClassVar[str]
 
     def __init__(self) -> None:
+        self.host = LOCALHOST
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.package}-"))
         self._process: Process | None = None
@@ -42,6 +43,11 @@ class Server(ABC):
     def running(self) -> bool:
         """The process exists, frozen or not."""
         return self._process is not None and self._process.alive
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last; 0 if none was."""
+        return self._process.pid if self._process else 0
 
     @property
     def log(self) -> Path:
@@ -103,5 +109,5 @@ class Server(ABC):
     def _ready(self) -> bool:
         if not self.running:
             raise RuntimeError("its process has ended")
-        with socket.create_connection((LOCALHOST, self.port), timeout=SECOND) as connection:
+        with socket.create_connection((self.host, self.port), timeout=SECOND) as connection:
             return self._greets(connection)

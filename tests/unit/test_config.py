@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier import config
+from notifier.auth.passwords import entry_for
 from notifier.config import Config, Duration, Secret, Size, is_loopback, load
 from notifier.errors import ConfigError
 
@@ -81,6 +82,14 @@ def test_every_mistake_is_told_at_once_with_its_path_and_what_was_expected(tmp_p
     assert len(found) == 9
 
 
+ARCHIVED = """
+[[channels]]
+match = "#"
+history = { size = 10, ttl = "1h" }
+archive = { size = 100, ttl = "7d" }
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -91,7 +100,18 @@ def test_every_mistake_is_told_at_once_with_its_path_and_what_was_expected(tmp_p
         ('[server]\nallowed_origins = ["example.com"]', "server.allowed_origins[0]"),
         ('[server]\nallowed_origins = ["https://a.example/path"]', "nothing after it"),
         ('[server]\nhost = "0.0.0.0"\n[api]\nkeys = ["dev-api-key"]', "development key"),
+        ('[server]\nhost = "0.0.0.0"\n[api]\nkeys = ["replace-this-key-too"]', "documentation's example"),
+        (
+            '[server]\nhost = "0.0.0.0"\n[auth]\nhmac_keys = ["replace-this-with-at-least-32-random-bytes"]',
+            "documentation's example",
+        ),
         (f'[server]\nhost = "::"\n[auth]\nhmac_keys = ["{config.DEV_SECRET}"]', "development key"),
+        (f'{ARCHIVED}\n[log]\nkind = "rabbitmq"', "channels[0].archive: needs redis.url"),
+        (f'{ARCHIVED}\n[redis]\nurl = "redis://host/"', 'channels[0].archive: needs log.kind = "rabbitmq"'),
+        ('[server]\ntrusted_proxies = ["10.0.0.1/8"]', "server.trusted_proxies[0]: '10.0.0.1/8'; expected an address"),
+        ('[server]\nproxy_header = "X-Real-IP"', "server.proxy_header"),
+        ("[limits]\nconnects_per_user = -1", "limits.connects_per_user"),
+        ('[auth]\nrevocations_for = "1s"', "auth.revocations_for: must be at least 1m"),
         ("[server", "not TOML"),
         ("server = 5", "server: expected a table"),
     ],
@@ -156,3 +176,30 @@ def test_the_reference_file_shows_every_key_with_its_default() -> None:
     path = Path(__file__).parents[2] / "config" / "notifier.toml"
     assert path.read_text() == config.reference(), "run: make config"
     assert load(path, {}) == Config(channels=load(path, {}).channels)
+
+
+ENTRY = config.DEV_OPERATOR.replace("dev:", "ann:", 1)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ('operators = ["ann:a-password"]', "admin.operators[0]: not what `notifier password NAME` prints"),
+        (f'operators = ["{ENTRY[:-1]}"]', "admin.operators[0]: not what"),
+        (f'operators = ["{ENTRY.replace("16384", "2")}"]', "admin.operators[0]: not what"),
+        (f'operators = ["{ENTRY}", "{ENTRY}"]', "admin.operators[1]: there is an operator ann already"),
+        ('session = "10s"', "admin.session: must be at least 1m"),
+        ('session_max = "20m"', "admin.session_max: must not be shorter"),
+        (f'host = "0.0.0.0"\nport = 9000\noperators = ["{config.DEV_OPERATOR}"]', "admin.operators: the development"),
+    ],
+)
+def test_operators_that_cannot_be(section: str, expected: str, tmp_path: Path) -> None:
+    [problem] = problems(f"[admin]\n{section}\n", tmp_path)
+    assert problem.startswith(expected)
+    assert "a-password" not in problem
+
+
+def test_what_the_command_prints_is_an_operator(tmp_path: Path) -> None:
+    found = load(None, {"NOTIFIER_ADMIN__OPERATORS": entry_for("ann", "a long password")})
+    assert [entry.partition(":")[0] for entry in found.admin.operators] == ["ann"]
+    assert "scrypt" not in repr(found.admin)

@@ -125,7 +125,7 @@ def test_every_rule_is_a_channel_that_says_what_it_keeps_and_who_may_use_it() ->
 async def test_it_needs_the_key_and_its_endpoints_are_routes_of_the_server() -> None:
     server = Server(Config(server=ServerSection(port=0), api=Api(keys=[Secret("the-api-key")]), channels=RULES))
     await server.start()
-    url = server.address + "api/asyncapi.json"
+    url = server.doors.address + "api/asyncapi.json"
     try:
         async with aiohttp.ClientSession() as http:
             async with http.get(url) as response:
@@ -133,10 +133,9 @@ async def test_it_needs_the_key_and_its_endpoints_are_routes_of_the_server() -> 
             async with http.get(url, headers={"X-API-Key": "the-api-key"}) as response:
                 assert response.status == 200
                 document = await response.json()
-        assert server._runner is not None
-        assert server._runner.app is not None
-        routes = {resource.canonical for resource in server._runner.app.router.resources()}
+        assert server.doors.runners[0].app is not None
+        routes = {resource.canonical for resource in server.doors.runners[0].app.router.resources()}
     finally:
         await server.stop()
     assert {described["pathname"] for described in document["servers"].values()} <= routes
-    assert {described["host"] for described in document["servers"].values()} == {server.address[7:-1]}
+    assert {described["host"] for described in document["servers"].values()} == {server.doors.address[7:-1]}

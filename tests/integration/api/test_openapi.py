@@ -83,7 +83,7 @@ class RunningServer:
         )
         server = Server(config)
         await server.start()
-        self.url = server.address
+        self.url = server.doors.address
         self._started.set()
         await self._ended.wait()
         await server.stop()

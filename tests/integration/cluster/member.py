@@ -34,7 +34,9 @@ class Member:
 
     async def ready(self) -> Self:
         """Its parts work."""
-        await eventually(lambda: not self.connection.problem and self.backends.ready, 60 * SECOND)
+        await eventually(
+            lambda: not self.connection.problem and self.backends.ready and self.bus._exchange is not None, 60 * SECOND
+        )
         return self
 
     async def knows(self, *others: Member) -> None:

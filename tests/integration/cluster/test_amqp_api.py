@@ -14,6 +14,7 @@ from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from notifier.api.amqp import AmqpApi
+from notifier.api.audit import Audit
 from notifier.cluster.connection import ControlConnection
 from notifier.config import ChannelRule, Duration, HistoryRule, RabbitMQ
 from notifier.core.node import Node
@@ -34,7 +35,7 @@ class Worker:
 
     def __init__(self, section: RabbitMQ, *, declare: bool = True) -> None:
         self.node: Node = make_node(RULES)
-        api = AmqpApi(self.node, section.api, MAX_BODY, declare=declare)
+        api = AmqpApi(self.node, section.api, MAX_BODY, Audit("changes"), declare=declare)
         self.connection = ControlConnection(section, "worker", self.node.stats, [api])
         self.connection.start()
 

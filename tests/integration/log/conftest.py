@@ -1,33 +1,58 @@
-"""One broker for this folder's tests, which kill it; each test has names of its own on it."""
+"""One broker for each module of this folder, whose tests kill it; each test has names of its own on it.
+
+All of them run for both ways of reading the log.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from notifier.config import LogSection, RabbitMQ
-from tests.integration.log.worker import Worker, sections
+from notifier.config import LogSection, RabbitMQ, Secret
+from tests.conftest import need
+from tests.integration.log.worker import Worker, sections, stream_url
 from tests.services.rabbitmq import RabbitMQ as Broker
 
 
+@pytest.fixture(scope="module")
+def _broker() -> Iterator[Broker]:
+    need(Broker)
+    with Broker(plugins=["rabbitmq_stream"]) as broker:
+        yield broker
+
+
 @pytest.fixture
-def broker(private_rabbitmq: Broker) -> Broker:
+def broker(_broker: Broker) -> Broker:
     """Running, whatever the last test did to it."""
-    return private_rabbitmq
+    _broker.thaw()
+    return _broker.start()
+
+
+@pytest.fixture(params=["amqp", "stream"])
+def reader(request: pytest.FixtureRequest) -> str:
+    """How the log is read."""
+    return str(request.param)
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    return re.sub(r"[^a-z0-9]", "-", request.node.name.lower())[:60]
+def name(request: pytest.FixtureRequest, reader: str) -> str:
+    return re.sub(r"[^a-z0-9]", "-", f"{reader}-{request.node.name.lower()}")[:60]
 
 
 @pytest.fixture
-def section(broker: Broker, name: str) -> tuple[RabbitMQ, LogSection]:
-    return sections(broker.url, name)
+def how(broker: Broker, reader: str) -> dict[str, Any]:
+    """What `sections` is told besides the broker's URL."""
+    return {"reader": reader, "stream_url": Secret(stream_url(broker.port_of("rabbitmq_stream")))}
+
+
+@pytest.fixture
+def section(broker: Broker, name: str, how: dict[str, Any]) -> tuple[RabbitMQ, LogSection]:
+    return sections(broker.url, name, **how)
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ async def test_the_log_goes_on(
     section: tuple[RabbitMQ, LogSection],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """F-B15."""
     worker = new_worker()
     await worker.log.start()
     await worker.ready()

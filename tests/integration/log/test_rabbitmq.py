@@ -16,10 +16,13 @@ from notifier.config import ChannelRule, Duration, HistoryRule, LogSection, Rabb
 from notifier.core.history import Verdict
 from notifier.core.target import Target
 from notifier.errors import Unavailable
+from notifier.log.rejects import LINES_AT_ONCE
+from notifier.log.tail import Tail
 from notifier.protocol.messages import Position
 from tests.integration.log.worker import Worker, sections
 from tests.services.deadline import SECOND, eventually
-from tests.services.ports import free_port
+from tests.services.ports import LOCALHOST, free_port
+from tests.services.proxy import TcpProxy, Way
 from tests.services.rabbitmq import RabbitMQ as Broker
 
 Sections = tuple[RabbitMQ, LogSection]
@@ -115,6 +118,7 @@ async def test_a_channel_quiet_for_longer_than_payloads_are_kept_recovers_on_a_n
 
 
 async def test_all_workers_drop_the_same_repeats_also_one_that_starts_later(new_worker: NewWorker) -> None:
+    """F-B18."""
     async with new_worker() as first:
         await first.ready()
         offsets = [await first.publish("a", b"%d" % n, message_id=f"id-{n % 3}") for n in range(9)]
@@ -128,6 +132,7 @@ async def test_all_workers_drop_the_same_repeats_also_one_that_starts_later(new_
 async def test_bad_records_are_never_taken_and_copied_once_with_their_reason(
     new_worker: NewWorker, section: Sections, publisher: AbstractChannel
 ) -> None:
+    """F-B15, F-B16, F-B17."""
     async with new_worker() as one, new_worker() as two:
         await one.ready()
         await two.ready()
@@ -158,9 +163,29 @@ async def test_bad_records_are_never_taken_and_copied_once_with_their_reason(
         assert message.message_id == "bad-7", "nothing is copied a second time by a worker that starts later"
 
 
+async def test_a_publisher_that_errs_again_and_again_does_not_fill_the_log(
+    new_worker: NewWorker, section: Sections, publisher: AbstractChannel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S41. Each has its copy and is counted; a line has the message's id."""
+    async with new_worker() as worker:
+        await worker.ready()
+        for number in range(3 * LINES_AT_ONCE):
+            await send(publisher, section[0], "a", b"not json", message_id=f"bad-{number}")
+        await send(publisher, section[0], "a", b'"\xff"', message_id="other-1")
+        await eventually(lambda: worker.log._rejects.copied == worker.node.history.end > 0)
+        queue = await publisher.get_queue(section[0].rejected, ensure=False)
+        for _ in range(3 * LINES_AT_ONCE + 1):
+            await next_of(queue)
+    lines = [vars(record) for record in caplog.records if "was rejected" in record.getMessage()]
+    assert [line["message_id"] for line in lines[:2]] == ["bad-0", "bad-1"]
+    assert LINES_AT_ONCE < len(lines) < 2 * LINES_AT_ONCE
+    assert lines[-1]["message_id"] == "other-1"
+
+
 async def test_when_the_broker_is_killed_under_load_nothing_that_was_confirmed_is_lost_or_doubled(
     new_worker: NewWorker, section: Sections, broker: Broker
 ) -> None:
+    """F-B1."""
     async with new_worker() as one, new_worker() as two:
         await one.ready()
         await two.ready()
@@ -201,6 +226,7 @@ async def test_when_the_broker_is_killed_under_load_nothing_that_was_confirmed_i
 async def test_connections_that_are_closed_again_and_again_change_nothing(
     new_worker: NewWorker, broker: Broker
 ) -> None:
+    """F-B13."""
     async with new_worker() as worker:
         await worker.ready()
         for round_ in range(3):
@@ -212,14 +238,70 @@ async def test_connections_that_are_closed_again_and_again_change_nothing(
         assert worker.begun == 1
 
 
+async def test_a_broker_that_is_too_slow_to_show_what_was_read_last_has_not_lost_it(
+    new_worker: NewWorker, publisher: AbstractChannel, section: Sections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients would be told that they cannot recover."""
+    look_up, asked = Tail._first_at, []
+
+    async def look_up_late(tail: Tail, *args: Any) -> Any:
+        asked.append(args)
+        if len(asked) == 1:
+            await asyncio.sleep(600)
+        return await look_up(tail, *args)
+
+    async with new_worker() as worker:
+        await worker.ready()
+        await worker.publish("a", b"1")
+        monkeypatch.setattr(Tail, "_first_at", look_up_late)
+        worker.log._tail.give_up("test")
+        await eventually(lambda: len(asked) >= 2, 30 * SECOND)
+        await worker.ready()
+        await worker.publish("a", b"2")
+        assert (worker.bodies("a"), worker.begun, worker.node.stats.log_reset) == ([b"1", b"2"], 1, 0)
+
+
+async def test_a_connection_that_has_fallen_silent_is_made_again_and_ends_nobody_who_waits_on_it(
+    broker: Broker, name: str, how: dict[str, Any]
+) -> None:
+    """F-B4."""
+    async with TcpProxy(LOCALHOST, broker.port) as way:
+        changes = {"heartbeat": Duration(1), "append_timeout": Duration(20 * SECOND)}
+        async with Worker(*sections(broker.url_at(way.port), name, **how, **changes)) as worker:
+            await worker.ready()
+            way.freeze()
+            publishing = asyncio.create_task(worker.publish("a", b"1"))
+            await asyncio.wait({publishing}, timeout=15 * SECOND)
+            assert publishing.done()
+            assert not publishing.cancelled(), "nobody cancelled it"
+            assert isinstance(publishing.exception(), Unavailable)
+            await eventually(lambda: worker.log._publishing.problem)
+            way.heal()
+            await worker.ready()
+            await worker.publish("a", b"2")
+
+
+async def test_a_consumer_that_gets_nothing_any_more_is_replaced(new_worker: NewWorker) -> None:
+    async with new_worker() as worker:
+        await worker.ready()
+        await worker.publish("a", b"1")
+        worker.log._tail._held = []  # whatever comes now stays there
+        await eventually(lambda: "confirmed markers do not come back" in worker.log.problem)
+        await worker.ready()
+        await worker.publish("a", b"2")
+        assert (worker.bodies("a"), worker.begun) == ([b"1", b"2"], 1)
+        assert worker.node.stats.reconnects == {"reading": 1}
+
+
 async def test_a_stream_that_was_deleted_is_made_anew_with_another_epoch(
     new_worker: NewWorker, section: Sections, publisher: AbstractChannel
 ) -> None:
+    """F-B10."""
     async with new_worker() as one, new_worker() as two:
         await one.ready()
         await two.ready()
         epoch = one.node.history.epoch
-        for n in range(30):
+        for n in range(600):  # markers alone would need longer than this test to get there again
             await one.publish("a", b"%d" % n)
         await publisher.queue_delete(section[0].stream)
         for worker in (one, two):
@@ -266,9 +348,9 @@ async def test_a_stream_made_anew_while_a_worker_was_cut_off_is_never_taken_for_
 
 
 async def test_records_that_retention_took_before_they_were_read_make_a_hole_that_is_told(
-    section: Sections, broker: Broker, name: str, publisher: AbstractChannel
+    section: Sections, broker: Broker, name: str, how: dict[str, Any], publisher: AbstractChannel
 ) -> None:
-    rabbitmq, log = sections(broker.url, name, declare=False)
+    rabbitmq, log = sections(broker.url, name, **how, declare=False)
     exchange = await publisher.declare_exchange(rabbitmq.exchange, "topic", durable=True)
     stream = await publisher.declare_queue(
         rabbitmq.stream,
@@ -301,10 +383,10 @@ async def test_records_that_retention_took_before_they_were_read_make_a_hole_tha
 
 
 async def test_places_that_the_broker_keeps_for_itself_are_no_holes(
-    broker: Broker, name: str, publisher: AbstractChannel
+    broker: Broker, name: str, how: dict[str, Any], publisher: AbstractChannel
 ) -> None:
     """RabbitMQ writes notes of its own at the beginning of each segment; they take a place."""
-    rabbitmq, log = sections(broker.url, name, declare=False)
+    rabbitmq, log = sections(broker.url, name, **how, declare=False)
     exchange = await publisher.declare_exchange(rabbitmq.exchange, "topic", durable=True)
     stream = await publisher.declare_queue(
         rabbitmq.stream,
@@ -335,10 +417,11 @@ async def test_a_missing_broker_at_the_start_is_said_and_waited_for(new_worker: 
 
 
 async def test_wrong_credentials_are_said_without_showing_them(
-    broker: Broker, name: str, caplog: pytest.LogCaptureFixture
+    broker: Broker, name: str, how: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """F-B12."""
     caplog.set_level(logging.DEBUG)
-    rabbitmq, log = sections(broker.url_at(broker.port, "guest", "s3cret-pass"), name)
+    rabbitmq, log = sections(broker.url_at(broker.port, "guest", "s3cret-pass"), name, **how)
     async with Worker(rabbitmq, log) as worker:
         await eventually(lambda: "credentials" in worker.log.problem)
     assert "s3cret-pass" not in caplog.text
@@ -353,14 +436,17 @@ async def test_a_broker_that_declared_things_differently_is_said(
         await eventually(lambda: "declared differently" in worker.log.problem)
 
 
-async def test_what_is_missing_is_said_where_nothing_may_be_declared(broker: Broker, name: str) -> None:
-    async with Worker(*sections(broker.url, name, declare=False)) as worker:
+async def test_what_is_missing_is_said_where_nothing_may_be_declared(
+    broker: Broker, name: str, how: dict[str, Any]
+) -> None:
+    async with Worker(*sections(broker.url, name, **how, declare=False)) as worker:
         await eventually(lambda: "missing on the broker" in worker.log.problem)
 
 
 async def test_a_binding_that_is_gone_is_noticed_and_made_again(
     new_worker: NewWorker, section: Sections, publisher: AbstractChannel
 ) -> None:
+    """F-B11."""
     async with new_worker() as worker:
         await worker.ready()
         queue = await publisher.get_queue(section[0].stream, ensure=False)
@@ -370,12 +456,38 @@ async def test_a_binding_that_is_gone_is_noticed_and_made_again(
         await worker.publish("a", b"1")
 
 
-async def test_while_the_broker_holds_publishers_back_reading_goes_on_and_it_is_said(
-    new_worker: NewWorker, broker: Broker
+MEMORY, DISK = "set_vm_memory_high_watermark absolute", "set_disk_free_limit"
+
+
+async def test_an_exchange_that_is_gone_is_made_again_and_reading_does_not_notice(
+    new_worker: NewWorker, section: Sections, publisher: AbstractChannel
 ) -> None:
+    """F-B11, F-B23: publishing to it is an error of its channel."""
     async with new_worker() as worker:
         await worker.ready()
-        await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "absolute", "1024")
+        await worker.publish("a", b"1")
+        await publisher.exchange_delete(section[0].exchange)
+        with pytest.raises(Unavailable):
+            await worker.publish("a", b"2")
+
+        async def published() -> bool:
+            return await worker.publish("a", b"3") > 0
+
+        await eventually(published, 30 * SECOND, retry=(Unavailable,))
+        assert (worker.bodies("a"), worker.begun) == ([b"1", b"3"], 1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "alarming", "usual"),
+    [pytest.param(MEMORY, "1024", "2147483648", id="F-B7"), pytest.param(DISK, "999GB", "1MB", id="F-B8")],
+)
+async def test_while_the_broker_holds_publishers_back_reading_goes_on_and_it_is_said(
+    new_worker: NewWorker, broker: Broker, limit: str, alarming: str, usual: str
+) -> None:
+    """F-B7, F-B8 and F-B9: alarms of memory and disk, and the gauge."""
+    async with new_worker() as worker:
+        await worker.ready()
+        await asyncio.to_thread(broker.ctl, *limit.split(), alarming)
         try:
             await eventually(lambda: worker.log.blocked, 30 * SECOND)
             assert "holds publishers back" in worker.log.problem
@@ -383,7 +495,7 @@ async def test_while_the_broker_holds_publishers_back_reading_goes_on_and_it_is_
                 await worker.publish("a", b"1")
             assert worker.log._reading.problem == ""
         finally:
-            await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "absolute", "2147483648")
+            await asyncio.to_thread(broker.ctl, *limit.split(), usual)
         await worker.ready()
         assert not worker.log.blocked
         await worker.publish("a", b"2")
@@ -392,6 +504,7 @@ async def test_while_the_broker_holds_publishers_back_reading_goes_on_and_it_is_
 async def test_a_frozen_broker_makes_an_unknown_outcome_and_never_a_success(
     new_worker: NewWorker, broker: Broker
 ) -> None:
+    """F-B6."""
     async with new_worker() as worker:
         await worker.ready()
         broker.freeze()
@@ -404,6 +517,30 @@ async def test_a_frozen_broker_makes_an_unknown_outcome_and_never_a_success(
         await worker.publish("a", b"2")
         assert worker.bodies("a")[-1] == b"2"
         assert worker.log._appends == {} or len(worker.log._appends) < 5
+
+
+async def test_what_is_sent_again_because_its_confirm_was_lost_comes_once(
+    new_worker: NewWorker, section: Sections, broker: Broker, publisher: AbstractChannel
+) -> None:
+    """F-B22."""
+    async with new_worker() as worker, TcpProxy(LOCALHOST, broker.port) as way:
+        await worker.ready()
+        connection = await aio_pika.connect(broker.url_at(way.port))
+        channel = await connection.channel()
+        await channel.get_exchange(section[0].exchange)
+        way.freeze(Way.S2C)
+        sending = asyncio.create_task(send(channel, section[0], "a", b"1", message_id="id-1"))
+        await eventually(lambda: worker.bodies("a") == [b"1"])
+        assert not sending.done(), "it cannot know"
+        sending.cancel()
+        await send(publisher, section[0], "a", b"1", message_id="id-1")
+        await send(publisher, section[0], "a", b"2")
+        await eventually(lambda: b"2" in worker.bodies("a"))
+        assert [one.data for one in worker.node.history.page("a", None, 10, 0, reverse=False)] == [b"1", b"2"]
+        await way.reset()
+        await asyncio.gather(sending, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            await connection.close()
 
 
 async def test_a_worker_ahead_of_another_is_caught_up_with(new_worker: NewWorker) -> None:
@@ -428,10 +565,10 @@ async def test_many_who_wait_at_once_share_their_markers(new_worker: NewWorker) 
 
 
 async def test_the_epoch_stays_when_no_marker_is_as_young_as_the_window(
-    broker: Broker, name: str, publisher: AbstractChannel
+    broker: Broker, name: str, how: dict[str, Any], publisher: AbstractChannel
 ) -> None:
     """All workers were down for longer than a starting one reads back, and backends went on publishing."""
-    rabbitmq, log = sections(broker.url, name, known_for=Duration(1), repeat_window=5)
+    rabbitmq, log = sections(broker.url, name, **how, known_for=Duration(1), repeat_window=5)
     async with Worker(rabbitmq, log) as first:
         await first.ready()
         await first.publish("a", b"1")

@@ -89,3 +89,7 @@ def sections(url: str, name: str, **changes: Any) -> tuple[RabbitMQ, LogSection]
     for key, value in changes.items():
         (broker if key in RabbitMQ.__struct_fields__ else log)[key] = value
     return RabbitMQ(**broker), LogSection(**log)
+
+
+def stream_url(port: int) -> str:
+    return f"rabbitmq-stream://127.0.0.1:{port}"

@@ -65,7 +65,7 @@ class RunningServer:
     def __init__(self, server: Server, http: aiohttp.ClientSession) -> None:
         self.server = server
         self.node = server.node
-        self.url = server.address.rstrip("/")
+        self.url = server.doors.address.rstrip("/")
         self.http = http
 
     @property
@@ -132,10 +132,15 @@ class Body:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
         self._events = response.headers["Content-Type"].startswith("text/event-stream")
+        self.retry_ms = 0
+        """How long an EventSource would wait before it comes back, once the server has said it."""
 
     async def next(self) -> dict[str, Any] | None:
         """The next message; None at the end."""
         line = await self.response.content.readline()
+        if self._events and line.startswith(b"retry: "):
+            self.retry_ms = int(line.removeprefix(b"retry: "))
+            line = await self.response.content.readline()
         if line and self._events:
             assert line.startswith(b"data: "), line
             assert await self.response.content.readline() == b"\n"

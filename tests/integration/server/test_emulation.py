@@ -160,6 +160,29 @@ async def test_requests_that_come_at_once_are_run_one_after_the_other(
         assert "unsubscribe" in await client.ask(unsubscribe={"channel": "a"})
 
 
+async def test_commands_of_the_first_request_are_run_before_those_of_others(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def waiting(*_: object) -> None:
+        await go_on.wait()
+
+    monkeypatch.setitem(commands._HANDLERS, "history", waiting)
+    first = lines(CONNECT, {"id": 2, "history": {"channel": "a"}}, {"id": 3, "rpc": {"method": "notifier.whoami"}})
+    async with stream(server, "http_stream", first) as body:
+        reply = await body.next()
+        assert reply is not None
+        client = Emulated(server, body, reply["connect"])
+        later = asyncio.create_task(client.send({"id": 4, "rpc": {"method": "notifier.whoami"}}))
+        await eventually(lambda: server.node.stats.commands["history"] == 1)
+        await server.api("info")  # there was time for the later one
+        go_on.set()
+        assert await later == 204
+        replies = [await body.next(), await body.next()]
+        assert [reply["id"] for reply in replies if reply] == [3, 4]
+
+
 async def test_too_many_requests_that_wait_end_the_connection(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,16 +368,18 @@ async def test_leaving_moves_clients_off_and_sends_newcomers_elsewhere(
     start_server: StartServer,
 ) -> None:
     server = await start_server(server=ServerSection(port=0, allowed_origins=[ORIGIN]))
+    url = f"{server.url}/connection/http_stream"
     async with connected(server) as client:
+        server.node.draining = True
+        async with server.http.post(url, data=lines(CONNECT), headers={"Origin": ORIGIN}) as response:
+            assert response.status == 503
+            assert int(response.headers["Retry-After"]) in range(1, 4)
+            assert response.headers["Connection"] == "close"
+            assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
         leaving = asyncio.create_task(server.server.drain())
         assert await client.next() == {"push": {"disconnect": {"code": 3001, "reason": "shutdown"}}}
         assert await client.next() is None
         await leaving
-    url = f"{server.url}/connection/http_stream"
-    async with server.http.post(url, data=lines(CONNECT), headers={"Origin": ORIGIN}) as response:
-        assert response.status == 503
-        assert response.headers["Retry-After"]
-        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -387,6 +412,8 @@ async def test_a_client_that_goes_has_left_and_leaves_nothing_behind(
 
 
 async def test_many_that_come_and_go_leave_nothing_behind(server: RunningServer) -> None:
+    """F-C7."""
+
     async def visit(way: str) -> None:
         async with connected(server, way) as client:
             await client.ask(subscribe={"channel": "a"})
@@ -397,6 +424,7 @@ async def test_many_that_come_and_go_leave_nothing_behind(server: RunningServer)
 
 @pytest.mark.parametrize("way", ["http_stream", "sse"])
 async def test_a_client_that_does_not_read_is_dropped(start_server: StartServer, way: str) -> None:
+    """F-C1."""
     limit = 100_000
     server = await start_server(clients=Clients(max_buffer=Size(limit), close_timeout=Duration(0.5)))
     socket = sockets.socket()

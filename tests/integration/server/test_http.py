@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from notifier.core.record import Draft
 from notifier.errors import Unavailable
-from tests.integration.server.conftest import API_KEY, RunningServer, StartServer
+from tests.integration.server.conftest import API_KEY, RunningServer, StartServer, token
 from tests.services.deadline import SECOND
 
 KEY = {"X-API-Key": API_KEY}
@@ -233,6 +236,7 @@ async def test_metrics_can_be_scraped_and_count(server: RunningServer) -> None:
         assert found["notifier_commands_total{method=subscribe}"] == 1
         assert found["notifier_flush_frames_count"] == 3
         assert found["notifier_record_to_socket_seconds_count"] == 3
+        assert found["notifier_broker_to_socket_seconds_count"] == 3
         assert found["notifier_log_end"] == 3
         assert found["notifier_log_ready"] == 1
         assert found["process_resident_memory_bytes"] > 0
@@ -248,28 +252,82 @@ async def test_names_from_outside_never_become_labels(server: RunningServer) -> 
             await server.publish(f"other.{n}", 1)
             await status_and_text(server, "GET", f"/nowhere/{n}")
             await status_and_text(server, "POST", f"/api/m{n}", headers=KEY)
+            await status_and_text(server, f"ODD{n}", "/sse", headers={"User-Agent": f"agent-{n}"})
+            await server.api("disconnect", user="ann", disconnect={"code": 4000 + n, "reason": "mine"})
+            async with connect(server.websocket_url, subprotocols=[Subprotocol(f"odd-{n}")]) as socket:
+                await socket.send(json.dumps({"id": 1, "connect": {"token": token("ann"), "name": f"name-{n}"}}))
+                await socket.recv()
+                await server.api("disconnect", user="ann", disconnect={"code": 4000 + n, "reason": "mine"})
+                await socket.wait_closed()
+            async with connect(server.websocket_url) as socket:
+                await socket.close(3000 + n)
     after = set(samples((await status_and_text(server, "GET", "/metrics"))[1]))
-    assert len(after - before) < 10
+    new = {name for name in after - before if name.startswith("notifier_")}
+    assert new <= {
+        "notifier_commands_total{method=connect}", "notifier_commands_total{method=subscribe}",
+        "notifier_clients{transport=websocket}", "notifier_connections{transport=websocket}",
+        "notifier_disconnects_total{code=other}",
+    }  # fmt: skip
+    assert "notifier_disconnects_total{code=other}" in new
 
 
 async def test_the_routes_are_these_and_no_others(server: RunningServer) -> None:
     """An allow-list: a new route is a decision (reliability.md, S39)."""
-    assert server.server._runner is not None
-    application = server.server._runner.app
+    application = server.server.doors.runners[0].app
     assert application is not None
     paths = {resource.canonical for resource in application.router.resources()}
     assert paths == {
-        "/", "/api", "/api/{method}", "/api/asyncapi.json", "/api/openapi.json",
+        "/", "/api", "/api/{method}", "/api/asyncapi.json", "/api/openapi.json", "/api/profile", "/api/reload",
+        "/admin", "/admin/api/{method}", "/admin/tail",
         "/connection/http_stream", "/connection/sse", "/connection/uni_http_stream", "/connection/uni_sse",
         "/connection/uni_websocket", "/connection/websocket", "/emulation",
         "/livez", "/metrics", "/readyz", "/sse", "/ws",
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["/sse?channels=a", "/ws?channels=a", "/connection/websocket"])
+async def test_what_has_no_end_has_no_head(server: RunningServer, path: str) -> None:
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    headers = {**upgrade, "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    assert (await status_and_text(server, "HEAD", path, headers=headers))[0] == 405
+
+
+@pytest.mark.parametrize("path", ["/api/publish", "/connection/http_stream", "/connection/sse", "/emulation"])
+async def test_a_body_that_cannot_be_decoded_is_the_sender_s_fault(
+    server: RunningServer, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {**KEY, "Content-Encoding": "gzip"}
+    status, text = await status_and_text(server, "POST", path, data=b"not in gzip", headers=headers)
+    assert status == 400
+    assert "Content-Encoding" in text
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer canary\0\r\n\r\n",
+        b"GET /sse?token=canary" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 of TLS",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_answered_and_leaves_nothing_in_the_log(
+    server: RunningServer, caplog: pytest.LogCaptureFixture, request_: bytes
+) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_)
+    async with asyncio.timeout(10 * SECOND):
+        assert b" 400 " in await reader.readline()
+    writer.close()
+    assert caplog.text == ""
+
+
 async def test_headers_that_do_not_come_in_time_end_the_connection(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.server.KEEPALIVE_S", 0.5)
+    monkeypatch.setattr("notifier.doors.KEEPALIVE_S", 0.5)
     server = await start_server()
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -277,3 +335,47 @@ async def test_headers_that_do_not_come_in_time_end_the_connection(
     async with asyncio.timeout(10 * SECOND):
         assert await reader.read() == b""
     writer.close()
+
+
+# --- profiles ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_profile_is_text_for_a_flame_graph(server: RunningServer) -> None:
+    async with server.http.get(f"{server.url}/api/profile?seconds=0.2", headers=KEY) as response:
+        assert (response.status, response.content_type) == (200, "text/plain")
+        text = await response.text()
+    assert "MainThread;" in text
+    assert all(line.rpartition(" ")[2].isdigit() for line in text.splitlines())
+    assert API_KEY not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "headers", "status", "words"),
+    [
+        ("GET", "", {}, 401, "API key"),
+        ("GET", "", {"X-API-Key": "wrong"}, 401, "API key"),
+        ("POST", "", KEY, 405, "GET"),
+        ("GET", "?seconds=0", KEY, 400, "seconds: above 0, at most 30"),
+        ("GET", "?seconds=31", KEY, 400, "seconds"),
+        ("GET", "?seconds=nan", KEY, 400, "seconds"),
+        ("GET", "?seconds=long", KEY, 400, "seconds"),
+    ],
+)
+async def test_a_profile_is_for_operators_and_short(
+    server: RunningServer, method: str, query: str, headers: dict[str, str], status: int, words: str
+) -> None:
+    found, text = await status_and_text(server, method, f"/api/profile{query}", headers=headers)
+    assert found == status
+    assert words in json.loads(text)["message"]
+
+
+async def test_one_profile_at_a_time(server: RunningServer) -> None:
+    """The first one's client goes away; so does its profile, and the next may be taken."""
+    first = asyncio.ensure_future(status_and_text(server, "GET", "/api/profile?seconds=30", headers=KEY))
+    async with asyncio.timeout(10 * SECOND):
+        while not any(thread.name == "profiler" for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
+        assert (await status_and_text(server, "GET", "/api/profile?seconds=0.01", headers=KEY))[0] == 409
+        first.cancel()
+        while (await status_and_text(server, "GET", "/api/profile?seconds=0.01", headers=KEY))[0] != 200:
+            await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from notifier.config import Clients, Duration
+from notifier.config import ChannelRule, Clients, Duration
 from tests.integration.server.conftest import RunningServer, StartServer, token
 from tests.services.deadline import SECOND, eventually
 
@@ -36,6 +36,8 @@ class Way:
                     self.close_code = self._source.close_code
                     return None
         while line := (await self._source.content.readline()).decode().strip().removeprefix("data: "):
+            if line.startswith("retry: "):
+                continue  # how long an EventSource shall wait before it comes back
             pushed: dict[str, Any] = json.loads(line)
             return pushed
         if self._source.content.at_eof():
@@ -240,7 +242,7 @@ async def test_an_emulated_client_that_does_not_answer_pings_is_told(start_serve
     url = f"{server.url}/connection/sse?cf_connect=" + quote('{"id":1,"connect":{}}')
     async with server.http.get(url) as response:
         lines = [line.decode().strip() async for line in response.content]
-    messages = [json.loads(line.removeprefix("data: ")) for line in lines if line]
+    messages = [json.loads(line.removeprefix("data: ")) for line in lines if line and not line.startswith("retry: ")]
     assert messages[1:] == [{}, {"push": {"disconnect": {"code": 3012, "reason": "no pong"}}}]
 
 
@@ -299,3 +301,15 @@ async def test_a_plain_websocket_whose_peer_is_silent_is_closed(start_server: St
         while (message := await socket.receive(timeout=10 * SECOND)).type is not aiohttp.WSMsgType.CLOSE:
             pass
         assert message.data == 3012
+
+
+@pytest.mark.parametrize("path", ["sse", "ws"])
+async def test_a_worker_that_has_as_many_patterns_as_it_takes_says_so(start_server: StartServer, path: str) -> None:
+    wild = ChannelRule(match="#", wildcard=True, subscribe=["anyone"])
+    server: RunningServer = await start_server(clients=Clients(max_patterns=1), channels=[wild])
+    async with server.http.get(f"{server.url}/sse?channels=a.*") as response:
+        assert response.status == 200
+        for _ in range(2):
+            async with server.http.get(f"{server.url}/{path}?channels=b.%2A") as refused:
+                assert (refused.status, refused.headers["Retry-After"]) == (429, "10")
+                assert "as many patterns as it takes" in await refused.text()

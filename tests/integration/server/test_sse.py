@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
-from notifier.config import Auth, Clients, Duration, Secret, Size
+from notifier.config import Auth, ChannelRule, Clients, Duration, HistoryRule, Secret, Size
 from notifier.config import Server as ServerSection
+from notifier.core.orders import Order, Revocation
+from notifier.errors import Unavailable
 from tests.integration.server.conftest import API_KEY, SECRET, Events, RunningServer, StartServer, token
 from tests.services.deadline import SECOND, eventually
 
@@ -71,6 +74,7 @@ async def test_a_cursor_resumes_all_channels_in_the_logs_order(server: RunningSe
 
 
 async def test_the_header_wins_over_the_query(server: RunningServer, events: Open) -> None:
+    """F-C8."""
     await server.publish("a", 1)
     epoch = server.node.history.epoch
     stream: Events = await events("channels=a&last_event_id=rubbish", Last_Event_ID=f"{epoch}:0")
@@ -81,6 +85,7 @@ async def test_the_header_wins_over_the_query(server: RunningServer, events: Ope
 async def test_a_cursor_that_cannot_be_resumed_is_told_with_the_reason_before_anything_else(
     server: RunningServer, events: Open, cursor: str
 ) -> None:
+    """F-C8."""
     await server.publish("a", 1)
     stream: Events = await events(f"channels=a&last_event_id={cursor}")
     told = await stream.beginning()
@@ -104,6 +109,37 @@ async def test_only_the_channel_that_lost_something_is_said_to_have(server: Runn
         "b": {"recovered": True},
     }
     assert (await stream.next())["data"] == '"kept"'
+
+
+async def test_where_only_the_last_publication_matters_it_comes_first_to_whoever_has_not_got_it(
+    start_server: StartServer,
+) -> None:
+    rules = [
+        ChannelRule(match="#", history=HistoryRule(size=2, ttl=Duration(60)), recovery="cache", subscribe=["anyone"])
+    ]
+    server = await start_server(channels=rules)
+    seen = [f"{server.node.history.epoch}:{await server.publish('price', n)}" for n in range(5)]
+
+    async def beginning(cursor: str) -> tuple[bool, str | None]:
+        headers = {"Last-Event-ID": cursor} if cursor else {}
+        async with server.http.get(f"{server.url}/sse?channels=price", headers=headers) as response:
+            stream = Events(response)
+            told = await stream.beginning()
+            return told["recovered"], (await stream.next()).get("data")
+
+    assert await beginning("") == (True, "4")
+    assert await beginning(seen[0]) == (True, "4"), "what was trimmed does not matter"
+    assert await beginning("another:1") == (True, "4")
+    assert await beginning(seen[-1]) == (True, None)
+    ahead = f"{server.node.history.epoch}:{server.node.history.end + 1000}"
+    assert await beginning(ahead) == (True, "4"), "nobody can have seen what the log does not have"
+    async with server.http.get(f"{server.url}/sse?channels=price,empty") as response:
+        told = await Events(response).beginning()
+        assert told["recovered"] is False
+        assert told["channels"] == {
+            "price": {"recovered": True},
+            "empty": {"recovered": False, "reason": "no cursor was given"},
+        }
 
 
 async def test_an_envelope_tells_the_channel(server: RunningServer, events: Open) -> None:
@@ -156,8 +192,12 @@ async def test_what_is_wrong_with_a_request_is_said_with_a_status(
         assert error["code"] == status
 
 
-async def test_an_expired_token_is_401_so_that_eventsource_does_not_try_for_ever(server: RunningServer) -> None:
-    headers = {"Authorization": f"Bearer {token('ann', exp=int(time.time()) - 60)}"}
+@pytest.mark.parametrize("claims", [{"exp": -60}, {"exp": 60, "expire_at": -60}], ids=["exp", "expire_at"])
+async def test_an_expired_token_is_401_so_that_eventsource_does_not_try_for_ever(
+    server: RunningServer, claims: dict[str, int]
+) -> None:
+    now = int(time.time())
+    headers = {"Authorization": f"Bearer {token('ann', **{name: now + after for name, after in claims.items()})}"}
     async with server.http.get(f"{server.url}/sse?channels=a", headers=headers) as response:
         assert response.status == 401
 
@@ -222,6 +262,25 @@ async def test_pages_of_allowed_origins_can_read_the_stream_and_others_cannot(
         assert response.status == (204 if allowed else 403)
 
 
+@pytest.mark.parametrize("path", ["sse", "ws"])
+async def test_a_token_that_is_revoked_while_the_cursor_waits_opens_no_stream(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    async def catch_up() -> None:
+        await server.node.order(Order(revoke=Revocation("t1")))
+
+    monkeypatch.setattr(server.node.log, "catch_up", catch_up)
+    url = f"{server.url}/{path}?channels=user.ann&last_event_id={server.node.history.epoch}:99"
+    headers = {"Authorization": f"Bearer {token('ann', jti='t1')}"}
+    if path == "ws":
+        async with server.http.ws_connect(url, headers=headers) as socket:
+            assert (await socket.receive()).data == 3005
+    else:
+        async with server.http.get(url, headers=headers) as response:
+            assert '"code":3005' in await response.text()
+    await eventually(lambda: server.is_empty)
+
+
 async def test_a_stream_that_is_left_is_forgotten(server: RunningServer, events: Open) -> None:
     one: Events = await events("channels=a")
     several: Events = await events("channels=a,b")
@@ -245,6 +304,36 @@ async def test_while_not_ready_eventsource_is_told_to_come_back(server: RunningS
         assert json.loads((await stream.next())["data"])["reconnect"] is True
         with pytest.raises(EOFError):
             await stream.next()
+
+
+async def test_a_cursor_ahead_of_a_node_that_cannot_read_the_log_is_told_to_come_back(server: RunningServer) -> None:
+    """F-N12: It may be one of another node that has read further: what this one has not read it cannot call lost."""
+
+    async def catch_up() -> None:
+        raise Unavailable("the log: not connected")
+
+    server.node.log.catch_up = catch_up  # type: ignore[method-assign]
+    headers = {"Last-Event-ID": f"{server.node.history.epoch}:1000"}
+    async with server.http.get(f"{server.url}/sse?channels=a", headers=headers) as response:
+        assert response.status == 200
+        stream = Events(response)
+        assert list(await stream.next()) == ["retry"]
+        assert json.loads((await stream.next())["data"])["reconnect"] is True
+
+
+@pytest.mark.parametrize("path", ["/sse?channels=a", "/connection/websocket"])
+async def test_a_client_that_went_before_it_was_answered_is_no_error(
+    server: RunningServer, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a node was frozen for longer than its clients waited."""
+    monkeypatch.setattr(aiohttp.web.Request, "transport", None)
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+               "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} if "websocket" in path else {}  # fmt: skip
+    async with server.http.get(f"{server.url}{path}", headers=headers) as response:
+        assert response.status == 503, "which nobody would have read"
+    await eventually(lambda: server.is_empty)
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_leaving_ends_the_stream_with_a_reconnect(server: RunningServer, events: Open) -> None:
@@ -271,6 +360,7 @@ async def test_an_old_client_of_http_1_0_gets_the_same_stream(server: RunningSer
 
 
 async def test_a_stream_that_is_not_read_is_dropped(start_server: StartServer) -> None:
+    """F-C1."""
     server = await start_server(clients=Clients(max_buffer=Size(100_000), close_timeout=Duration(0.5)))
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from notifier.config import Auth, Clients, Duration, Secret, Size
 from notifier.config import Server as ServerSection
 from notifier.core import commands
+from notifier.transports.listener import UNSENT_BYTES
 from notifier.transports.outlet import Outlet
 from tests.integration.server.conftest import SECRET, RunningServer, StartServer, token
 from tests.services.deadline import SECOND, eventually
@@ -73,6 +74,19 @@ async def test_text_that_is_not_utf8_is_1007(server: RunningServer) -> None:
         await client.socket.send(b'{"id":2,"rpc":{"method":"\xff"}}', text=True)
         code, _ = await closed(client.socket)
         assert code == 1007
+
+
+@pytest.mark.parametrize(("told", "answer"), [(1000, 1000), (3999, 3999), (1006, 1002), (5000, 1002), (65535, 1002)])
+async def test_the_answer_to_a_close_has_a_code_that_may_be_sent(server: RunningServer, told: int, answer: int) -> None:
+    client = await asyncio.to_thread(StoppedReader, server)
+    client.socket.sendall(b"\x88\x82\0\0\0\0" + told.to_bytes(2, "big"))
+    client.socket.settimeout(10 * SECOND)
+    received = b""
+    while chunk := await asyncio.to_thread(client.socket.recv, 65536):
+        received += chunk
+    _, _, close = received.rpartition(b"\x88")
+    assert close[1:3] == answer.to_bytes(2, "big")
+    client.socket.close()
 
 
 async def test_binary_frames_are_refused_with_a_reason(server: RunningServer) -> None:
@@ -157,6 +171,7 @@ async def test_a_silent_newcomer_is_closed_as_stale(start_server: StartServer) -
 
 
 async def test_a_client_that_does_not_answer_pings_is_closed(start_server: StartServer) -> None:
+    """F-C2."""
     server = await start_server(clients=Clients(ping_interval=Duration(2), pong_timeout=Duration(1)))
     async with server.client() as client:
         assert await client.receive() == {}
@@ -186,12 +201,22 @@ class StoppedReader:
         self.send(b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"busy"}}')
 
     def send(self, payload: bytes) -> None:
-        self.socket.sendall(bytes([0x81, 0x80 | len(payload)]) + b"\0\0\0\0" + payload)
+        size = len(payload)
+        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+        self.socket.sendall(b"\x81" + length + b"\0\0\0\0" + payload)
+
+    def take(self, size: int) -> None:
+        """Read after all, so many bytes."""
+        while size > 0:
+            chunk = self.socket.recv(min(size, 1_000_000))
+            assert chunk, f"closed {size} bytes early"
+            size -= len(chunk)
 
 
 async def test_a_client_that_stops_reading_is_disconnected_and_costs_the_others_nothing(
     start_server: StartServer,
 ) -> None:
+    """F-C1."""
     limit = 200_000
     server = await start_server(clients=Clients(max_buffer=Size(limit), close_timeout=Duration(1)))
     stopped = await asyncio.to_thread(StoppedReader, server)
@@ -209,6 +234,8 @@ async def test_a_client_that_stops_reading_is_disconnected_and_costs_the_others_
             assert (await healthy.receive())["push"]["pub"]["offset"] == sent
             largest = max(largest, transport.get_write_buffer_size())
         assert largest <= limit + 2 * 20_100, "no more waits for a client than the limit and one publication"
+        in_the_kernel = sent * 20_000 - largest
+        assert in_the_kernel < 2 * UNSENT_BYTES + 200_000, "nor does the kernel hold more: what it can send, and a bit"
         await eventually(lambda: server.node.hub.subscribers("busy") == 1)
         await eventually(lambda: transport.is_closing() and not transport.get_write_buffer_size(), 5 * SECOND)
     stopped.socket.close()
@@ -228,6 +255,21 @@ async def test_a_long_answer_alone_makes_nobody_slow(start_server: StartServer) 
     assert server.node.stats.disconnects.total() == 0
 
 
+async def test_nor_does_a_second_long_answer_once_the_first_was_taken(start_server: StartServer) -> None:
+    server = await start_server(clients=Clients(max_buffer=Size(100_000)))
+    for _ in range(100):
+        await server.publish("a", "x" * 60_000)
+    reader = await asyncio.to_thread(StoppedReader, server)
+    for n in range(2):
+        await asyncio.to_thread(reader.send, b'{"id":3,"history":{"channel":"a","limit":100}}')
+        await eventually(lambda n=n: server.node.stats.commands["history"] > n)  # type: ignore[misc]
+        if n:
+            await server.publish("busy", "while it is being sent")
+        await asyncio.to_thread(reader.take, 6_000_000)
+    assert server.node.stats.disconnects.total() == 0
+    reader.socket.close()
+
+
 async def test_what_breaks_inside_ends_the_connection_as_an_internal_error(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,13 +284,17 @@ async def test_what_breaks_inside_ends_the_connection_as_an_internal_error(
 
 async def test_while_leaving_clients_are_moved_off_and_newcomers_are_sent_elsewhere(server: RunningServer) -> None:
     async with server.client() as client:
+        server.node.draining = True
+        with pytest.raises(InvalidStatus) as caught:
+            async with connect(server.websocket_url):
+                pass
         leaving = asyncio.create_task(server.server.drain())
         assert await closed(client.socket) == (3001, "shutdown")
         await leaving
-    with pytest.raises(InvalidStatus) as caught:
-        async with connect(server.websocket_url):
-            pass
-    assert caught.value.response.status_code == 503
+    refusal = caught.value.response
+    assert refusal.status_code == 503
+    assert refusal.headers["Connection"] == "close"
+    assert int(refusal.headers["Retry-After"]) in range(1, 4)
 
 
 async def test_a_peer_that_never_answers_the_close_is_dropped(start_server: StartServer) -> None:
@@ -277,9 +323,53 @@ async def test_a_client_that_asks_on_without_reading_the_answers_is_slow(start_s
     stopped.socket.close()
 
 
+async def test_many_long_answers_asked_for_at_once_hold_nobody_else_up(start_server: StartServer) -> None:
+    server = await start_server(clients=Clients(max_buffer=Size(100_000), close_timeout=Duration(0.5)))
+    for _ in range(100):
+        await server.publish("a", "x" * 60_000)
+    stopped = await asyncio.to_thread(StoppedReader, server)
+    request = b"\n".join(b'{"id":%d,"history":{"channel":"a","limit":100}}' % (n + 3) for n in range(300))
+    before = server.node.stats.commands["history"]
+    await asyncio.to_thread(stopped.send, request)
+    await eventually(lambda: server.node.stats.commands["history"] > before)
+    await eventually(lambda: server.node.stats.disconnects[3008] == 1)
+    assert server.node.stats.commands["history"] - before < 20, "answers were made that nobody took"
+    stopped.socket.close()
+
+
+async def test_many_long_answers_asked_for_at_once_all_come_to_who_reads_them(start_server: StartServer) -> None:
+    server = await start_server(clients=Clients(max_buffer=Size(100_000)))
+    for _ in range(20):
+        await server.publish("a", "x" * 50_000)
+    async with server.client(max_size=None, max_queue=1) as client:
+        await client.send(*({"id": n + 2, "history": {"channel": "a", "limit": 20}} for n in range(40)))
+        for n in range(40):
+            reply = await client.receive()
+            assert (reply["id"], len(reply["history"]["publications"])) == (n + 2, 20)
+    assert server.node.stats.disconnects.total() == 0
+
+
+async def test_a_thousand_short_commands_let_others_go_on_in_between(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone_on: list[float] = []
+
+    async def busy(*_: object) -> None:
+        asyncio.get_running_loop().call_soon(lambda: gone_on.append(time.monotonic()))
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+
+    monkeypatch.setitem(commands._HANDLERS, "history", busy)
+    async with server.client() as client:
+        await client.send(*({"id": n, "history": {"channel": "a"}} for n in range(2, 302)))
+        await eventually(lambda: len(gone_on) == 300)
+    assert len({round(at, 3) for at in gone_on}) > 20
+
+
 async def test_while_connections_come_and_go_everybody_gets_only_what_is_theirs(server: RunningServer) -> None:
-    """Descriptors are numbers that the kernel gives out again at once: bytes must never follow a number to somebody
-    else."""
+    """F-C7. Descriptors are numbers that the kernel gives out again at once: bytes must never follow a number to
+    somebody else."""
     stop = asyncio.Event()
     wrong: list[object] = []
     received = 0

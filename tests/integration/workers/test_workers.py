@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -43,7 +44,12 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 async def connected(
     http: aiohttp.ClientSession, server: ServerProcess, channel: str
 ) -> aiohttp.ClientWebSocketResponse:
-    socket = await http.ws_connect(server.ws_url)
+    """As a client does it: told to come back (its worker has not heard from the broker for a moment), it comes back."""
+
+    async def connect() -> aiohttp.ClientWebSocketResponse:
+        return await http.ws_connect(server.ws_url)
+
+    socket = await eventually(connect, 30 * SECOND, retry=(aiohttp.WSServerHandshakeError,))
     await socket.send_str(
         json.dumps({"id": 1, "connect": {"token": make_token("ann")}})
         + "\n"
@@ -144,6 +150,60 @@ async def test_a_signal_to_the_parent_moves_all_clients_off_and_ends_it_well(
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 3001)
         await socket.close()
     await ending
+    assert server.exit_code == 0
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+async def test_a_signal_to_the_parent_and_to_every_worker_is_one_signal(
+    server: ServerProcess, http: aiohttp.ClientSession
+) -> None:
+    """As service managers send it to all processes of a service."""
+    sockets = [await connected(http, server, "open.a") for _ in range(20)]
+    for pid in (*pids_of_workers(server), server.pid):
+        os.kill(pid, signal.SIGTERM)
+    for socket in sockets:
+        message = await socket.receive(timeout=10 * SECOND)
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 3001)
+    await eventually(lambda: not server.running, 10 * SECOND)
+    assert server.exit_code == 0
+
+
+async def test_while_workers_leave_none_of_them_is_ready_and_all_are_alive(
+    new_server: NewServer, rabbitmq: RabbitMQ, http: aiohttp.ClientSession
+) -> None:
+    section = {"workers": WORKERS, "shutdown_delay": 3 * SECOND, "shutdown_grace": 8 * SECOND}
+    server = await new_server({**on_rabbitmq(rabbitmq.url), "server": section})
+    socket = await connected(http, server, "open.a")
+    os.kill(server.pid, signal.SIGTERM)
+
+    async def leaving() -> bool:
+        body = await ready(http, server)
+        return [worker["status"] for worker in body["workers"].values()] == ["not ready"] * WORKERS
+
+    await eventually(leaving, 2 * SECOND)
+    for _ in range(10):  # whichever of them answers
+        async with http.get(f"{server.url}/readyz") as response:
+            assert response.status == 503
+        async with http.get(f"{server.url}/livez") as response:
+            assert response.status == 200
+    assert (await socket.receive(timeout=10 * SECOND)).data == 3001
+    await eventually(lambda: not server.running, 10 * SECOND)
+    assert server.exit_code == 0
+
+
+async def test_a_second_signal_to_the_parent_ends_all_at_once(
+    new_server: NewServer, rabbitmq: RabbitMQ, http: aiohttp.ClientSession
+) -> None:
+    section = {"workers": WORKERS, "shutdown_delay": 30 * SECOND, "shutdown_grace": 60 * SECOND}
+    server = await new_server({**on_rabbitmq(rabbitmq.url), "server": section})
+    await connected(http, server, "open.a")
+    workers = pids_of_workers(server)
+    os.kill(server.pid, signal.SIGTERM)
+    await eventually(lambda: server.log.read_text().count('"leaving"') == WORKERS)
+    began = time.monotonic()
+    os.kill(server.pid, signal.SIGTERM)
+    await eventually(lambda: not server.running, 10 * SECOND)
+    assert time.monotonic() - began < 2 * SECOND
     assert server.exit_code == 0
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 

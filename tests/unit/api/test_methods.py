@@ -543,6 +543,20 @@ async def test_a_batch_is_bounded_and_may_be_empty(place: Place) -> None:
         await place.answer("batch", commands=[1])
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_a_batch_ends_where_its_answer_is_full(
+    place: Place, monkeypatch: pytest.MonkeyPatch, parallel: bool
+) -> None:
+    monkeypatch.setattr(methods, "MAX_BATCH_ANSWER_BYTES", 50_000)
+    await place.result("publish", channel="news.a", data="x" * 30_000)
+    commands: list[dict[str, Any]] = [{"history": {"channel": "news.a", "limit": -1}}] * 3
+    commands += [{"publish": {"channel": "news.b", "data": 1}}]
+    replies = (await place.answer("batch", commands=commands, parallel=parallel))["replies"]
+    assert ["history" in reply for reply in replies] == [True, True, False, False]
+    assert [reply["error"]["message"][:20] for reply in replies[2:]] == ["bad request: not run"] * 2
+    assert len(place.records) == 1
+
+
 @pytest.mark.parametrize(("parallel", "at_once"), [(False, 1), (True, 3)])
 async def test_commands_run_one_after_the_other_unless_they_may_all_at_once(
     place: Place, monkeypatch: pytest.MonkeyPatch, parallel: bool, at_once: int
@@ -664,6 +678,7 @@ async def test_a_later_revocation_does_not_touch_what_rests_on_no_token(place: P
         {"user": "é" * 128},
         {"all": True, "before": -1},
         {"all": True, "before": 1e300},
+        {"all": True, "before": time.time() * 1000},
     ],
 )
 async def test_a_revocation_is_of_one_kind_and_of_a_time(place: Place, request_: dict[str, Any]) -> None:

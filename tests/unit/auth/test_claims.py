@@ -99,6 +99,7 @@ async def test_a_token_without_an_end_is_only_good_where_that_is_allowed() -> No
     ],
 )
 async def test_clocks_may_differ_by_the_leeway(claims: dict[str, Any], *, good: bool) -> None:
+    """F-C9."""
     if good:
         assert (await connection(**claims)).user == "ann"
         return

@@ -34,6 +34,7 @@ class Endpoint:
         self.held: asyncio.Event | None = None
         self.asked = self.asked_elsewhere = 0
         self.seen_headers: dict[str, str] = {}
+        self.paths: list[str] = []
         app = web.Application()
         app.router.add_get("/jwks.json", self._serve)
         app.router.add_get("/elsewhere", self._serve_elsewhere)
@@ -45,6 +46,7 @@ class Endpoint:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
+        self.paths.append(request.path_qs)
         self.seen_headers = dict(request.headers)
         if self.held is not None:
             await self.held.wait()
@@ -270,6 +272,41 @@ async def test_unknown_ids_cause_one_request_in_an_interval(
         await asyncio.gather(*(refused(tokens, signed(key_id=f"x{number}")) for number in range(200)))
         assert endpoint.asked == 2 + round_
         await good(tokens, signed())
+
+
+async def test_ten_thousand_made_up_ids_cost_one_request_and_hold_nobody_up(
+    endpoint: Endpoint, tokens: Tokens, clock: ManualClock
+) -> None:
+    """S10: those who have a key that is known are served in between."""
+    await good(tokens, signed())
+    clock.advance(MIN_INTERVAL_S)
+    endpoint.held = asyncio.Event()
+    made_up = [
+        asyncio.create_task(refused(tokens, issuer.by_hand({"alg": "RS256", "kid": f"x{number}"}, {"sub": "ann"})))
+        for number in range(10_000)
+    ]
+    await until(lambda: endpoint.asked == 2)
+    await good(tokens, signed())
+    endpoint.held.set()
+    await asyncio.gather(*made_up)
+    assert endpoint.asked == 2
+    await good(tokens, signed())
+
+
+@pytest.mark.parametrize(
+    "key_id",
+    ["../../etc/passwd", "' OR 1=1 --", "k1\0", "k1\n", "http://169.254.169.254/", "k1/../k1", "K1", "é", "x" * 256],
+)
+async def test_an_id_is_looked_up_and_nothing_else(
+    endpoint: Endpoint, tokens: Tokens, clock: ManualClock, key_id: str
+) -> None:
+    """S11: it is part of no path, no request and no text."""
+    await good(tokens, signed())
+    clock.advance(MIN_INTERVAL_S)
+    await refused(tokens, issuer.by_hand({"alg": "RS256", "kid": key_id}, {"sub": "ann"}))
+    await refused(tokens, issuer.by_hand({"alg": "RS256", "kid": key_id * 8000}, {"sub": "ann"}))
+    assert endpoint.asked == 2
+    assert set(endpoint.paths) == {"/jwks.json"}
 
 
 async def test_those_with_known_keys_do_not_wait_for_unknown_ones(

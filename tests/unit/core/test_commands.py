@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from notifier.config import ChannelRule, Clients, Duration, HistoryRule
 from notifier.core.hub import Manner
 from notifier.core.node import Node
+from notifier.core.orders import Order, Revocation
 from notifier.core.record import Draft
 from notifier.errors import Unavailable
 from notifier.protocol.encoding import JSON_WEBSOCKET
@@ -183,6 +185,26 @@ async def test_a_client_that_does_not_answer_is_disconnected_in_time(node: Node,
     assert client.closed_with == 3012
 
 
+async def test_a_pong_that_waits_behind_a_command_is_not_missing(node: Node, clock: ManualClock) -> None:
+    """The client has answered; but what it asked for before that is waited for here."""
+    client = await connected(node)
+    caught_up = asyncio.Event()
+    node.log.catch_up = caught_up.wait  # type: ignore[method-assign, assignment]
+    ahead = {"id": 2, "subscribe": {"channel": "a", "recover": True, "offset": 9, "epoch": "epoch-1"}}
+    waiting = asyncio.create_task(client.send(ahead))
+    await asyncio.sleep(0)
+    for _ in range(60):
+        clock.advance(1)
+        node.tick()
+    assert client.closed_with == 0
+    caught_up.set()
+    await waiting
+    for _ in range(60):
+        clock.advance(1)
+        node.tick()
+    assert client.closed_with == 3012
+
+
 async def test_a_silent_newcomer_is_stale_after_ten_seconds(node: Node, clock: ManualClock) -> None:
     client = Client(node)
     clock.advance(9)
@@ -236,6 +258,21 @@ async def test_unknown_and_forbidden_channels_are_told_apart_by_nothing() -> Non
     assert one == other
 
 
+async def test_nor_by_the_time_that_the_answer_takes() -> None:
+    """S47. Both ways are the same: by turns, so that what else the machine does falls on both alike."""
+    client = await connected(
+        make_node([ChannelRule(match="secret.*")], clients=Clients(command_rate=0), clock=ManualClock())
+    )
+    took: dict[str, list[int]] = {"secret.x": [], "missing.x": []}
+    for _ in range(2000):
+        for channel, times in took.items():
+            began = time.perf_counter_ns()
+            await client.send({"id": 2, "subscribe": {"channel": channel}})
+            times.append(time.perf_counter_ns() - began)
+    forbidden, unknown = (statistics.median(times) for times in took.values())
+    assert 0.7 < forbidden / unknown < 1.4
+
+
 async def test_the_second_subscribe_of_a_channel_is_refused_and_the_first_stays(node: Node) -> None:
     client = await connected(node)
     await client.send({"id": 2, "subscribe": {"channel": "a"}})
@@ -283,6 +320,7 @@ async def test_where_nothing_was_missed_the_position_becomes_fresh(node: Node) -
 async def test_a_position_that_cannot_be_recovered_gives_nothing_and_the_end_of_the_log(
     node: Node, position: dict[str, Any]
 ) -> None:
+    """F-C6."""
     for n in range(9):
         await node.publish(Draft(["user.ann"], b"%d" % n))
     client = await connected(node, token("ann"))
@@ -320,6 +358,37 @@ async def test_a_position_ahead_of_this_worker_waits_until_it_has_caught_up(node
     assert reply["subscribe"]["offset"] == 1
 
 
+async def test_a_position_in_a_log_that_this_worker_does_not_know_yet_waits_until_it_has_caught_up(node: Node) -> None:
+    """The log was made anew, and the client comes from a node that has seen it already."""
+    client = await connected(node)
+
+    async def catch_up() -> None:
+        node.feed.begin(0)
+        node.feed.named("epoch-2")
+
+    node.log.catch_up = catch_up  # type: ignore[method-assign]
+    [reply] = await client.send(
+        {"id": 2, "subscribe": {"channel": "a", "recover": True, "offset": 0, "epoch": "epoch-2"}}
+    )
+    assert reply["subscribe"]["recovered"] is True
+    assert reply["subscribe"]["epoch"] == "epoch-2"
+
+
+async def test_while_the_log_is_away_a_position_ahead_of_this_worker_is_not_called_lost(node: Node) -> None:
+    """F-N12: What this worker has not read it cannot deny: the client may recover on another node, or here later."""
+    client = await connected(node)
+
+    async def catch_up() -> None:
+        raise Unavailable("the log: not connected")
+
+    node.log.catch_up = catch_up  # type: ignore[method-assign]
+    [reply] = await client.send(
+        {"id": 2, "subscribe": {"channel": "a", "recover": True, "offset": 9, "epoch": "epoch-1"}}
+    )
+    assert reply["error"] == {"code": 100, "message": "internal server error", "temporary": True}
+    assert node.hub.subscribers("a") == 0
+
+
 async def test_while_the_log_is_read_for_the_first_time_subscribing_is_a_temporary_error(node: Node) -> None:
     client = await connected(node)
     node.log.ready = False  # type: ignore[misc]
@@ -328,6 +397,7 @@ async def test_while_the_log_is_read_for_the_first_time_subscribing_is_a_tempora
 
 
 async def test_publications_during_a_recovering_subscribe_come_exactly_once(node: Node, ticks: Ticks) -> None:
+    """F-C10."""
     client = await connected(node)
     await node.publish(Draft(["a"], b"1"))
     node.hub.join("a", Client(node).connection, Manner(JSON_WEBSOCKET))
@@ -520,6 +590,18 @@ async def test_what_is_not_offered_is_said_to_be_not_available(node: Node, metho
     assert error_of(await client.send({"id": 2, method: {"channel": "a"}})) == 108
 
 
+@pytest.mark.parametrize("method", ["presence", "presence_stats"])
+async def test_presence_is_for_those_who_may_subscribe(method: str, clock: ManualClock) -> None:
+    """S45."""
+    node = make_node([ChannelRule(match="room.*", presence=True, subscribe=["role:staff"])], clock=clock)
+    staff, other = await connected(node, token("bob", roles=["staff"])), await connected(node, token())
+    await staff.send({"id": 2, "subscribe": {"channel": "room.1"}})
+    [answer] = await staff.send({"id": 3, method: {"channel": "room.1"}})
+    assert answer[method]
+    assert error_of(await other.send({"id": 2, method: {"channel": "room.1"}})) == 103
+    assert error_of(await other.send({"id": 3, method: {"channel": "nowhere"}})) == 103
+
+
 async def test_send_has_nobody_to_take_it(node: Node) -> None:
     client = await connected(node)
     await client.send({"send": {"data": 1}})
@@ -570,6 +652,19 @@ async def test_a_client_that_goes_while_its_recovery_waits_leaves_nothing(node: 
     assert node.stats.subscriptions == 0
 
 
+async def test_a_token_that_is_revoked_while_its_recovery_waits_gives_no_subscription(node: Node) -> None:
+    client = await connected(node, token("ann"))
+
+    async def catch_up() -> None:
+        await node.order(Order(revoke=Revocation("s1")))
+
+    node.log.catch_up = catch_up  # type: ignore[method-assign]
+    request = {"channel": "token.1", "token": token("ann", channel="token.1", jti="s1")}
+    replies = await client.send({"id": 2, "subscribe": {**request, "recover": True, "offset": 9, "epoch": "epoch-1"}})
+    assert error_of(replies) == 109
+    assert node.hub.subscribers("token.1") == 0
+
+
 async def test_when_the_log_is_made_anew_every_subscriber_is_told_to_look_again(node: Node) -> None:
     client = await connected(node)
     await client.send({"id": 2, "subscribe": {"channel": "a"}})
@@ -616,3 +711,40 @@ async def test_a_name_longer_than_allowed_is_refused(clock: ManualClock) -> None
     client = await connected(node)
     assert error_of(await client.send({"id": 2, "subscribe": {"channel": "a" * 11}})) == 107
     assert "subscribe" in (await client.send({"id": 3, "subscribe": {"channel": "a" * 10}}))[0]
+
+
+# --- crowds -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_of_silent_newcomers_is_ended_in_slices_without_those_who_say_who_they_are_meanwhile(
+    clock: ManualClock, ticks: Ticks
+) -> None:
+    node = make_node(RULES, clock=clock, ticks=ticks)
+    crowd = [Client(node) for _ in range(250)]
+    clock.advance(11)
+    node.tick()
+    assert [client.closed_with for client in crowd].count(3502) == 100
+    await crowd[-1].send({"id": 1, "connect": {"token": token("ann")}})
+    for _ in range(2):
+        ticks.end()
+    assert [client.closed_with for client in crowd].count(3502) == 249
+    assert not crowd[-1].closed_with
+
+
+async def test_a_crowd_whose_network_is_gone_is_ended_in_slices_without_those_who_answer_late(
+    clock: ManualClock, ticks: Ticks
+) -> None:
+    node = make_node(RULES, clock=clock, ticks=ticks)
+    crowd = [await connected(node) for _ in range(250)]
+    for client in crowd:
+        client.session.ping()
+        client.session.due_pong = node._pongs.add(node._in(8), client.session)
+    clock.advance(9)
+    node.tick()
+    assert [client.closed_with for client in crowd].count(3012) == 100
+    await crowd[-1].send_text("{}")
+    crowd[-2].session.end()
+    for _ in range(2):
+        ticks.end()
+    assert [client.closed_with for client in crowd].count(3012) == 248
+    assert not crowd[-1].closed_with

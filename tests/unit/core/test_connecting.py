@@ -10,6 +10,7 @@ import pytest
 
 from notifier.config import ChannelRule, Clients, Connect, Duration, HistoryRule
 from notifier.core.node import Node
+from notifier.core.orders import Order, Revocation
 from notifier.core.record import Draft
 from notifier.testing import SECRET, Client, ManualClock, Ticks, make_node
 
@@ -132,3 +133,23 @@ async def test_expire_at_in_the_past_is_told_apart_from_an_expired_token(node: N
     client = Client(node)
     reply = await connect(client, token(expire_at=int(time.time()) - 100))
     assert reply["error"]["code"] == 110
+
+
+async def test_a_token_that_is_revoked_while_its_recovery_waits_does_not_connect(node: Node) -> None:
+    client = Client(node)
+
+    async def catch_up() -> None:
+        await node.order(Order(revoke=Revocation(user="ann", before=time.time() + 1)))
+
+    node.log.catch_up = catch_up  # type: ignore[method-assign]
+    reply = await connect(client, token("ann"), subs={"user.ann": {"recover": True, "offset": 9, "epoch": "epoch-1"}})
+    assert reply["error"]["code"] == 109
+    assert not node.sessions
+    assert not len(node.hub)
+
+
+@pytest.mark.parametrize("user", ["x" * 251, "an\x7fn"])
+async def test_a_user_whose_id_is_no_word_of_a_channel_has_no_channel_and_connects(node: Node, user: str) -> None:
+    result = await connect(Client(node), token(user))
+    assert "subs" not in result
+    assert result["client"]

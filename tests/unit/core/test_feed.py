@@ -156,3 +156,23 @@ def test_a_log_shorter_than_the_repeat_window_is_answered_for_from_its_end_on(ti
     ticks.end()
     assert [message["push"]["pub"]["offset"] for message in client.take_messages()] == [102]
     assert node.history.known_from == 101
+
+
+def test_a_record_that_says_when_it_was_sent_is_measured_where_it_is_delivered(
+    node: Node, ticks: Ticks, clock: ManualClock
+) -> None:
+    listener(node, "a")
+    take(node, Record(1, "a", b"1", sent_at=clock.time() - 0.25))
+    take(node, Record(2, "nobody", b"1", sent_at=clock.time() - 7))
+    take(node, Record(3, "a", b"1"))
+    ticks.end()
+    assert node.stats.broker_to_socket.total == pytest.approx(0.25)
+    assert node.stats.broker_to_socket.count == 1
+
+
+def test_a_record_from_a_clock_that_is_ahead_took_no_time(node: Node, ticks: Ticks, clock: ManualClock) -> None:
+    listener(node, "a")
+    take(node, Record(1, "a", b"1", sent_at=clock.time() + 60))
+    ticks.end()
+    assert node.stats.broker_to_socket.total == 0
+    assert node.stats.broker_to_socket.count == 1

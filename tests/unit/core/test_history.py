@@ -89,6 +89,7 @@ def test_a_channel_that_speaks_again_remembers_what_was_trimmed() -> None:
 
 
 def test_other_epochs_positions_ahead_and_unknown_positions_have_each_their_verdict() -> None:
+    """F-C6."""
     kept = History(2**20, 10)
     kept.begin(100)
     kept.epoch = "e"
@@ -115,6 +116,7 @@ def test_expired_publications_are_left_out_without_making_a_gap() -> None:
 
 
 def test_bytes_of_all_channels_together_are_bounded_and_the_oldest_go_first() -> None:
+    """F-N8."""
     kept = history(max_bytes=3 * (OVERHEAD_BYTES + 1))
     for offset, channel in enumerate("abcde", start=1):
         publish(kept, offset, channel)

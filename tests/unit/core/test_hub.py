@@ -237,3 +237,31 @@ def test_a_stream_of_several_channels_keeps_the_order_of_the_log(steps: list[str
             hub.publish(pub(step, published), RULE)
     ticks.end()
     assert offsets(stream) == list(range(1, published + 1))
+
+
+def test_the_oldest_thing_of_a_flush_says_how_long_its_way_was(ticks: Ticks) -> None:
+    stats, clock = Stats(), ManualClock()
+    hub = make_hub(ticks, stats, clock)
+    hub.join("a", RecordingConnection(), PLAIN)
+    began = clock.monotonic()
+    clock.advance(0.2)
+    hub.publish(pub("a", 1), RULE)
+    hub.sent(began + 0.1)
+    hub.sent(began)
+    clock.advance(0.05)
+    ticks.end()
+    assert stats.broker_to_socket.count == 1
+    assert stats.broker_to_socket.total == pytest.approx(0.25)
+    hub.publish(pub("a", 2), RULE)
+    ticks.end()
+    assert stats.broker_to_socket.count == 1, "nobody knows when that one was sent"
+
+
+def test_the_way_is_measured_where_nobody_listens_too(ticks: Ticks) -> None:
+    stats, clock = Stats(), ManualClock()
+    hub = make_hub(ticks, stats, clock)
+    hub.sent(clock.monotonic() - 0.5)
+    hub.sent(clock.monotonic() + 5)  # clocks need not agree
+    ticks.end()
+    assert stats.broker_to_socket.total == pytest.approx(0.5)
+    assert stats.flush_seconds.count == 0, "there was nothing to write"

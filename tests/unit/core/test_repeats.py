@@ -40,6 +40,7 @@ def test_a_window_of_none_drops_nothing() -> None:
 def test_a_worker_that_began_a_window_earlier_decides_as_one_that_read_everything(
     records: list[tuple[str, str]], start: int
 ) -> None:
+    """F-B18."""
     window = 8
     everything, late = Repeats(window), Repeats(window)
     for offset, (channel, message_id) in enumerate(records, start=1):

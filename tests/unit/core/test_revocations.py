@@ -50,3 +50,17 @@ def test_they_are_bounded_and_the_oldest_go_first(monkeypatch: pytest.MonkeyPatc
     for n in range(5):
         revoked.add(Revocation(token_id=f"t{n}"))
     assert [n for n in range(5) if revoked.hit("", f"t{n}", 1.0)] == [2, 3, 4]
+
+
+def test_whether_a_revocation_says_more_than_those_before() -> None:
+    revocations = Revocations()
+    for revocation in (
+        Revocation(token_id="t"),
+        Revocation(user="ann", before=10.0),
+        Revocation(everybody=True, before=10.0),
+    ):
+        assert revocations.add(revocation)
+        assert not revocations.add(revocation)
+    assert not revocations.add(Revocation(user="ann", before=9.0))
+    assert revocations.add(Revocation(user="ann", before=11.0))
+    assert revocations.hit("ann", "", 10.5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from notifier.config import Clients, Duration, RpcRule
+from notifier.core.identity import Identity
 from notifier.core.rpc import Methods
 from notifier.errors import ConfigError, Unavailable
 from notifier.protocol.codes import CommandFailed, Error
@@ -20,16 +22,17 @@ class Backends:
         self.answer = answer
         self.calls: list[tuple[str, str, bytes, float]] = []
         self.sent: list[tuple[str, bytes]] = []
+        self.infos: list[Any] = []
 
     async def call(self, queue: str, method: str, data: bytes, info: bytes, timeout_s: float) -> bytes:
-        assert b'"user"' in info
+        self.infos.append(json.loads(info))
         self.calls.append((queue, method, data, timeout_s))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
     async def send(self, queue: str, data: bytes, info: bytes) -> None:
-        assert b'"client"' in info
+        self.infos.append(json.loads(info))
         self.sent.append((queue, data))
 
 
@@ -78,6 +81,17 @@ async def test_what_goes_wrong_is_an_error_and_the_connection_goes_on(
     client = await client_with(Backends(answer))
     assert (await call(client, method))["error"]["code"] == code
     assert not client.closed_with
+
+
+async def test_backends_see_what_the_token_says_for_them_alone() -> None:
+    backends = Backends()
+    client = await client_with(backends, send_queue="from-clients")
+    client.session.identity = Identity("ann", info=b'{"name":"Ann"}', meta={"plan": "gold"})
+    await call(client, "math.sum", 1)
+    await client.send({"send": {"data": 1}})
+    assert backends.infos == 2 * [
+        {"user": "ann", "client": client.session.client_id, "conn_info": {"name": "Ann"}, "meta": {"plan": "gold"}}
+    ]
 
 
 async def test_own_methods() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.config import ChannelRule
+from notifier.config import ChannelRule, Duration, HistoryRule
 from notifier.core.identity import ANONYMOUS, Identity
 from notifier.core.rules import Rights, Rules
 from notifier.errors import ConfigError
@@ -35,6 +35,13 @@ ANN = Identity("ann", roles=frozenset({"support"}), claims={"sub": "ann", "teams
 )
 def test_rights(terms: list[str], identity: Identity, channel: str, *, allowed: bool) -> None:
     assert Rights(terms).allow(identity, channel) is allowed
+
+
+@pytest.mark.parametrize("value", ["x" * 251, "an\x7fn", "\0"])
+def test_a_claim_that_makes_no_channel_allows_none(value: str) -> None:
+    identity = Identity(value, claims={"sub": value, "all": [value, "ann"]})
+    assert not Rights(["user.{sub}"]).allow(identity, "user.ann")
+    assert Rights(["user.{all}"]).allow(identity, "user.ann")
 
 
 @pytest.mark.parametrize("value", ["*", "#", "a.b", "#.x", "a b", "", "ä", True, None, {"x": 1}])
@@ -69,3 +76,14 @@ def test_all_problems_of_all_rules_are_told_at_once() -> None:
     assert "channels[1].subscribe" in told
     assert "channels[1].publish" in told
     assert "channels[2].subscribe" in told
+
+
+@pytest.mark.parametrize(("size", "ttl"), [(9, 60), (10, 59)])
+def test_an_archive_reaches_at_least_as_far_as_the_history(size: int, ttl: float) -> None:
+    history, archive = HistoryRule(size=10, ttl=Duration(60)), HistoryRule(size=size, ttl=Duration(ttl))
+    for kept in (history, None):
+        with pytest.raises(ConfigError, match=r"channels\[0\]\.archive: needs a history, and must reach"):
+            Rules([ChannelRule(match="#", history=kept, archive=archive)])
+    [rule] = Rules([ChannelRule(match="#", history=history, archive=HistoryRule(size=10, ttl=Duration(60)))])
+    assert rule.archives
+    assert (rule.archive_size, rule.archive_ttl_s) == (10, 60)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from notifier.config import ChannelRule
 from notifier.core import target
+from notifier.core.history import Verdict
 from notifier.core.identity import ANONYMOUS
 from notifier.core.node import Node
 from notifier.core.record import Draft
@@ -44,7 +45,7 @@ def test_every_cursor_that_is_sent_can_be_read(epoch: str, offset: int, index: i
 async def test_a_stream_cut_anywhere_resumes_with_exactly_the_rest(
     records: list[list[str]], data: st.DataObject
 ) -> None:
-    """Also between two publications of one record."""
+    """F-C3: Also between two publications of one record."""
     node = make_node()
     wanted = targets(node, "a", "b")
     whole: list[Publication] = []
@@ -57,8 +58,23 @@ async def test_a_stream_cut_anywhere_resumes_with_exactly_the_rest(
     seen = parse_cursor(cursor("epoch-1", whole[cut]))
     assert seen is not None
     resumption = resume(node, wanted, seen)
-    assert resumption.recovered
+    assert set(resumption.verdicts.values()) == {Verdict.RECOVERED}
     assert resumption.publications == whole[cut + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("index", "a", "b"), [(0, "RECOVERED", "TRIMMED"), (1, "RECOVERED", "RECOVERED")], ids=["between", "behind"]
+)
+async def test_of_a_record_that_was_seen_in_part_only_the_rest_must_still_be_there(index: int, a: str, b: str) -> None:
+    """What was trimmed since is lost to this client only where it had not got that far."""
+    node = make_node()
+    wanted = targets(node, "a", "b")
+    await node.publish(Draft(["a", "b"], b"1"))
+    for _ in range(wanted[0].rule.size):
+        await node.publish(Draft(["a"], b"2"))
+        await node.publish(Draft(["b"], b"2"))
+    verdicts = resume(node, wanted, Cursor("epoch-1", 1, index)).verdicts
+    assert {channel: verdict.name for channel, verdict in verdicts.items()} == {"a": a, "b": b}
 
 
 async def test_each_channel_has_its_own_verdict() -> None:
@@ -66,7 +82,6 @@ async def test_each_channel_has_its_own_verdict() -> None:
     await node.publish(Draft(["a"], b"1"))
     await node.publish(Draft(["b"], b"1"))
     resumption = resume(node, targets(node, "a", "b"), Cursor("epoch-1", 1))
-    assert not resumption.recovered
     assert {channel: verdict.name for channel, verdict in resumption.verdicts.items()} == {
         "a": "RECOVERED",
         "b": "TRIMMED",
@@ -131,7 +146,7 @@ async def test_a_stream_by_a_pattern_resumes_all_channels_that_match() -> None:
     for channel in ("a.b.x", "a.c.x", "a.b.y", "b.b.x", "a.b.x"):
         await node.publish(Draft([channel], b"1"))
     resumption = resume(node, targets(node, "a.*.x", "b.b.x"), Cursor("epoch-1", 1))
-    assert resumption.recovered
+    assert set(resumption.verdicts.values()) == {Verdict.RECOVERED}
     assert [(found.channel, found.offset) for found in resumption.publications] == [
         ("a.c.x", 2),
         ("b.b.x", 4),

@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
-from notifier.config import ChannelRule, Duration, HistoryRule
+from notifier.config import ChannelRule, Clients, Duration, HistoryRule
 from notifier.core.node import Node
 from notifier.core.record import Draft
 from notifier.testing import SECRET, Client, ManualClock, Ticks, make_node
@@ -287,3 +287,19 @@ async def test_subscribers_may_publish_where_the_rule_says_so(node: Node) -> Non
     await subscribed(client, "room.1")
     [reply] = await client.send({"id": 3, "publish": {"channel": "room.1", "data": 1}})
     assert reply == {"id": 3, "publish": {}}
+
+
+# --- how many patterns ------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_takes_so_many_different_patterns_and_any_number_of_clients_on_them(ticks: Ticks) -> None:
+    node = make_node(RULES, ticks=ticks, clock=ManualClock(time.time()), clients=Clients(max_patterns=2))
+    one, other = await connected(node, roles=["boss"]), await connected(node, roles=["boss"])
+    for pattern in ("orders.*.eu", "orders.#"):
+        await subscribed(one, pattern)
+        await subscribed(other, pattern)
+    [refused] = await other.send({"id": 3, "subscribe": {"channel": "orders.*.us"}})
+    assert refused["error"] == {"code": 106, "message": "limit exceeded"}
+    one.session.end()
+    other.session.end()
+    await subscribed(await connected(node, roles=["boss"]), "orders.*.us")

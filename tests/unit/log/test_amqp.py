@@ -15,16 +15,19 @@ from pamqp.header import ContentHeader
 from notifier.core.record import NEVER, Draft
 from notifier.errors import Rejected
 from notifier.log import amqp
+from notifier.log.entry import Entry
+from notifier.log.reader_amqp import entry_of
 
 
-def delivered(body: bytes = b"1", key: str = "a", place: int = 5, **properties: Any) -> DeliveredMessage:
+def delivered(body: bytes = b"1", key: str = "a", place: int = 5, **properties: Any) -> Entry:
     headers = {"x-stream-offset": place, **properties.pop("headers", {})}
-    return DeliveredMessage(
+    message = DeliveredMessage(
         delivery=spec.Basic.Deliver("tag", 1, False, "notifications", key),
         header=ContentHeader(0, len(body), spec.Basic.Properties(headers=headers, **properties)),
         body=body,
         channel=None,  # type: ignore[arg-type]
     )
+    return entry_of(message)
 
 
 def test_a_bare_message_is_a_record_of_its_routing_key() -> None:
@@ -98,3 +101,9 @@ def test_info_that_no_worker_wrote_is_rejected(info: Any) -> None:
 def test_info_is_made_one_line() -> None:
     record = amqp.to_record(delivered(headers={amqp.INFO: '{"user":"u",\n"client":"c"}', "x-stream-offset": 1}), 1)
     assert record.info == '{"user":"u", "client":"c"}'
+
+
+def test_when_the_broker_got_a_message_is_known_if_it_says_so() -> None:
+    stamped = delivered(headers={"timestamp_in_ms": 1_800_000_000_250})
+    assert amqp.to_record(stamped, 6).sent_at == 1_800_000_000.25
+    assert amqp.to_record(delivered(headers={"timestamp_in_ms": "soon"}), 6).sent_at == 0

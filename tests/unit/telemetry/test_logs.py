@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notifier.telemetry import logs
 from notifier.telemetry.logs import JsonFormatter, TextFormatter
 
 
@@ -23,6 +25,17 @@ def test_json_has_the_message_and_the_fields() -> None:
     assert line["level"] == "info"
     assert (line["broker"], line["n"]) == ("host:5672", 3)
     assert line["time"].endswith("Z")
+
+
+@pytest.mark.parametrize("said", ["", "a b", "x" * 65, "a\nb", "a\x1b[31m", "é"])
+def test_a_request_has_the_id_that_its_sender_gave_it_or_a_new_one(said: str) -> None:
+    with logs.of_request("order-17") as given:
+        line = json.loads(JsonFormatter().format(entry("x")))
+        with logs.of_request(said) as made:
+            assert f" request={made}" in TextFormatter().format(entry("x"))
+    assert (line["request"], given) == ("order-17", "order-17")
+    assert re.fullmatch("[0-9a-f]{16}", made)
+    assert "request" not in json.loads(JsonFormatter().format(entry("x")))
 
 
 @given(st.text())

@@ -37,6 +37,7 @@ async def test_what_counts_is_added_up_and_what_says_where_one_stands_is_not() -
     assert both["notifier_flush_frames_bucket{le=2}"] == 1
     assert both["notifier_flush_frames_bucket{le=+Inf}"] == 2
     assert both["notifier_log_end"] == 90, "of the one that is behind"
+    assert both["process_max_fds"] == 2 * samples(one)["process_max_fds"], "as what is open, which it is held against"
     assert both["notifier_log_up"] == 1
     assert both["notifier_log_ready"] == 1
     assert set(both) == set(samples(one)) | set(samples(other))

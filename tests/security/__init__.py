@@ -1,0 +1,1 @@
+"""Hostile peers on raw sockets. What the defences are for stands in `docs/security.md`."""

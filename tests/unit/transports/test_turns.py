@@ -1,0 +1,69 @@
+"""The loop's turns: who asks for much waits, everybody gets on, and the loop goes on in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from notifier.transports import turns
+from notifier.transports.turns import WOKEN, Turns
+
+
+def busy(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+async def work(shared: Turns, pieces: int, done: list[str], name: str) -> None:
+    if shared.must_wait():
+        await shared.wait()
+    for _ in range(pieces):
+        busy(0.001)
+        done.append(name)
+        if shared.is_over:
+            await shared.wait()
+
+
+async def test_hundreds_who_have_much_to_do_leave_the_loop_time_for_others() -> None:
+    shared, done = Turns(), list[str]()
+    workers = [asyncio.create_task(work(shared, 3, done, str(number))) for number in range(200)]
+    before, between = 0, []
+    while not all(worker.done() for worker in workers):
+        await asyncio.sleep(0)
+        between.append(len(done) - before)
+        before = len(done)
+    assert len(done) == 600
+    assert max(between) <= turns.LONGEST_S / 0.001 + WOKEN + 1
+    assert not len(shared)
+
+
+async def test_they_get_on_in_the_order_in_which_they_came() -> None:
+    shared, done = Turns(), list[str]()
+    names = [f"{number:03}" for number in range(100)]
+    await asyncio.gather(*(work(shared, 1, done, name) for name in names))
+    assert done == names
+
+
+async def test_where_little_is_to_do_nobody_waits() -> None:
+    shared = Turns()
+    for _ in range(100):
+        assert not shared.must_wait()
+        await asyncio.sleep(0)
+    assert not len(shared)
+
+
+async def test_who_gives_up_takes_nobodys_place() -> None:
+    shared = Turns()
+    impatient = [asyncio.create_task(shared.wait()) for _ in range(50)]
+    await asyncio.sleep(0)
+    patient = asyncio.create_task(shared.wait())
+    for task in impatient[WOKEN:]:
+        task.cancel()
+    async with asyncio.timeout(5):
+        await patient
+    with pytest.raises(asyncio.CancelledError):
+        await impatient[-1]
+    await asyncio.gather(*impatient[:WOKEN])
