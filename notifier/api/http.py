@@ -27,7 +27,6 @@ from notifier.telemetry.profile import Busy, Profiler
 
 BODY_TIMEOUT_S = 15.0
 LONGEST_PROFILE_S = 30.0
-KEY_REQUIRED = "an API key is required in X-API-Key"
 
 _STATUS = {
     codes.INTERNAL.code: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -68,7 +67,7 @@ class ApiEndpoint:
         key = _key_of(request, self._keys)
         if not key:
             self._audit.refused(request.remote or "")
-            return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
+            return _unauthorized(request)
         if request.method != "POST":
             return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "use POST", {"Allow": "POST"})
         try:
@@ -114,7 +113,7 @@ class ReloadEndpoint:
         key = _key_of(request, self._keys)
         if not key:
             self._audit.refused(request.remote or "")
-            return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
+            return _unauthorized(request)
         if request.method != "POST":
             return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "use POST", {"Allow": "POST"})
         try:
@@ -140,7 +139,7 @@ class DocumentsEndpoint:
 
     async def asyncapi(self, request: web.Request) -> web.Response:
         if not _key_of(request, self._keys):
-            return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
+            return _unauthorized(request)
         return _document(request, msgspec.json.encode(asyncapi.document(self._config, request.host)))
 
 
@@ -153,7 +152,7 @@ class ProfileEndpoint:
 
     async def handle(self, request: web.Request) -> web.Response:
         if not _key_of(request, self._keys):
-            return _problem(HTTPStatus.UNAUTHORIZED, KEY_REQUIRED)
+            return _unauthorized(request)
         if request.method != "GET":
             return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "use GET", {"Allow": "GET"})
         try:
@@ -170,12 +169,21 @@ class ProfileEndpoint:
 
 
 def _key_of(request: web.Request, keys: ApiKeys) -> int:
-    """The number of the key in the request; 0 when there is none."""
+    """The number of the key in the request; 0 when it has none, or none that is known."""
+    return keys.find(_given_key(request))
+
+
+def _given_key(request: web.Request) -> str:
     key = request.headers.get("X-API-Key")
     if key is None:
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
         key = value.strip() if scheme.lower() == "apikey" else ""
-    return keys.find(key)
+    return key
+
+
+def _unauthorized(request: web.Request) -> web.Response:
+    text = "the API key is not known" if _given_key(request) else "an API key is required in X-API-Key"
+    return _problem(HTTPStatus.UNAUTHORIZED, text)
 
 
 def _document(request: web.Request, body: bytes) -> web.Response:

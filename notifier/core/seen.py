@@ -59,11 +59,13 @@ class Seen:
 
 
 class ConnectionFate(Struct, omit_defaults=True):
-    """What a connection that is subscribed now got of it."""
+    """What a connection that is subscribed now got of it. `recovered`: as something that it had missed; `why` it did
+    not get it."""
 
     client: str
     user: str
     got: bool
+    recovered: bool = False
     why: str = ""
 
 
@@ -133,7 +135,8 @@ def _channel(node: Node, entry: Entry, name: str, fate: Fate) -> ChannelFate:
             told.more += 1
             continue
         why = _why_not(subscription, entry)
-        told.connections.append(ConnectionFate(session.client_id, session.identity.user, not why, why))
+        recovered = not why and entry.offset <= subscription.recovered_to
+        told.connections.append(ConnectionFate(session.client_id, session.identity.user, not why, recovered, why))
     return told
 
 

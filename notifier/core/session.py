@@ -75,7 +75,7 @@ class Subscription:
 
     `grant` is what a token for the channel said, None when the right comes from who the client is. `server_side`: the
     server has subscribed the client, not the client itself. `since` is the offset after which it gets everything that
-    its filter `accepts`.
+    its filter `accepts`; what stands in the log up to `recovered_to` it got as what it had missed.
     """
 
     __slots__ = (
@@ -86,6 +86,7 @@ class Subscription:
         "grant",
         "is_present",
         "name",
+        "recovered_to",
         "rule",
         "server_side",
         "since",
@@ -101,10 +102,12 @@ class Subscription:
         grant: SubscriptionGrant | None = None,
         server_side: bool = False,
         since: int = 0,
+        recovered_to: int = 0,
         accepts: TagFilter | None = None,
     ) -> None:
         self.name = name
         self.since = since
+        self.recovered_to = recovered_to
         self.accepts = accepts
         self.rule = rule
         self.by_pattern = by_pattern

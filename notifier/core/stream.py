@@ -44,10 +44,11 @@ def parse_cursor(text: str) -> Cursor | None:
 
 def note_resumed(session: Stream, resumption: Resumption, cursor: Cursor) -> None:
     """What was missed has been written: these subscriptions have everything after the cursor."""
+    end = session.node.history.end
     for name, verdict in resumption.verdicts.items():
         subscription = session.subscriptions[name]
         if verdict is Verdict.RECOVERED and not subscription.rule.cache_recovery:
-            subscription.since = cursor.offset
+            subscription.since, subscription.recovered_to = cursor.offset, end
 
 
 class Resumption(Struct):

@@ -106,13 +106,16 @@ def begin(session: Session, judged: Judged) -> SubscribeResult:
         result.publications = [Shown(publication, named=True) for publication in found]
     else:
         result.publications = list(found)
+    end = session.node.history.end
+    continues = result.recovered and not rule.cache_recovery
     subscription = Subscription(
         target.name,
         rule,
         by_pattern=bool(via),
         grant=grant,
         server_side=judged.server_side,
-        since=request.offset if result.recovered and not rule.cache_recovery else session.node.history.end,
+        since=request.offset if continues else end,
+        recovered_to=end if continues else 0,
         accepts=accepts,
     )
     session.join(subscription, _manner(session, judged, accepts, found, delta=delta))

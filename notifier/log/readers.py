@@ -31,8 +31,15 @@ class Readers:
         self.instead = ""
 
     async def choose(self, connection: AbstractConnection) -> EntryReader:
-        """Raises Lost where the stream protocol is demanded and cannot be had."""
+        """`find`, with a line in the server's log when it is another one than before."""
         before = (self.protocol, self.instead)
+        reader = await self.find(connection)
+        if before != (self.protocol, self.instead):
+            _logger.info("reading the log", extra={"protocol": self.protocol, "because": self.instead or "configured"})
+        return reader
+
+    async def find(self, connection: AbstractConnection) -> EntryReader:
+        """Raises Lost where the stream protocol is demanded and cannot be had."""
         self.instead = ""
         reader: EntryReader = AmqpReader(connection, self._section)
         if self._section.reader != "amqp":
@@ -44,8 +51,6 @@ class Readers:
                     raise
                 self.instead = str(error)
         self.protocol = reader.protocol
-        if before != (self.protocol, self.instead):
-            _logger.info("reading the log", extra={"protocol": self.protocol, "because": self.instead or "configured"})
         return reader
 
     async def _over_stream_protocol(self, connection: AbstractConnection) -> StreamReader:

@@ -26,10 +26,17 @@ def told(nodes: list[dict[str, Any]]) -> Iterator[str]:
 def _channel(channel: dict[str, Any]) -> Iterator[str]:
     rule = f", channels[{channel['rule']}] {channel['match']}" if channel["rule"] >= 0 else ""
     written = channel.get("written", 0)
-    reached = f", written to {written} connection{'s' * (written != 1)}" if channel["outcome"] == "delivered" else ""
+    delivered = channel["outcome"] == "delivered"
+    reached = f", written to {written} connection{'s' * (written != 1)} when it was read" if delivered else ""
     yield f"  {channel['channel']}{rule}: {channel['outcome']}{reached}"
     for connection in channel.get("connections", []):
         whose = f"client {connection['client']}, user {connection['user'] or '-'}"
-        yield f"    {whose}: {'got it' if connection['got'] else 'did not get it: ' + connection['why']}"
+        yield f"    {whose}: {_got(connection)}"
     if channel.get("more"):
         yield f"    and {channel['more']} more that are subscribed now"
+
+
+def _got(connection: dict[str, Any]) -> str:
+    if not connection["got"]:
+        return f"did not get it: {connection['why']}"
+    return "got it when it came back" if connection.get("recovered") else "got it"

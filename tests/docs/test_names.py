@@ -15,9 +15,9 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from notifier import cli
 from notifier.admin.endpoints import METHODS
 from notifier.api.openapi import document
+from notifier.cli.arguments import parser
 from notifier.config import DEV_OPERATOR, Config, HistoryRule, load
 from notifier.errors import ConfigError
 from notifier.telemetry.definitions import ALL
@@ -56,7 +56,7 @@ def test_targets_of_make_exist(page: Page) -> None:
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    [action] = [each for each in cli._parser()._actions if isinstance(each, argparse._SubParsersAction)]
+    [action] = [each for each in parser()._actions if isinstance(each, argparse._SubParsersAction)]
     return dict(action.choices)
 
 

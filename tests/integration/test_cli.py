@@ -96,6 +96,22 @@ def test_check_says_what_a_good_configuration_lacks(tmp_path: Path) -> None:
     assert done.stdout.count("note: ") == 3
 
 
+async def test_a_server_that_is_open_to_nobody_says_so() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "notifier", "serve", stdout=asyncio.subprocess.PIPE,
+        env={**CLEAN, "NOTIFIER_SERVER__PORT": str(free_port()), "NOTIFIER_SERVER__CONSOLE": "false"},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(20 * SECOND):
+            lines = [(await process.stdout.readline()).decode() for _ in range(4)]
+        assert [line.partition(":")[0] for line in lines[1:]] == ["note"] * 3
+        assert "[[channels]]" in "".join(lines)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
 def test_check_explains_what_a_client_may_do_with_a_channel(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(

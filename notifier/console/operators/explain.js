@@ -41,11 +41,11 @@ const explain = {
   channel({channel, match, rule, outcome, written = 0, connections: reached = [], more = 0}) {
     const delivered = outcome === "delivered";
     const rows = reached.map((each) => make("tr", {}, make("td", {class: "name"}, each.user ? link("connections", {search: each.user}, each.user) : userName("")),
-      make("td", {class: "mono", title: each.client}, each.client.slice(0, 8)), make("td", {}, pill(each.got ? "got it" : "did not", each.got ? "good" : "warn")), make("td", {}, each.why || "")));
+      make("td", {class: "mono", title: each.client}, each.client.slice(0, 8)), make("td", {}, pill(each.got ? "got it" : "did not", each.got ? "good" : "warn")), make("td", {}, each.why || (each.recovered ? "when it came back" : ""))));
     return make("div", {class: "stack"},
-      make("div", {class: "row"}, link("channels", {name: channel}, channel, {class: "mono"}), pill(delivered ? `written to ${plural(written, "connection")}` : outcome, delivered ? "good" : "warn"),
+      make("div", {class: "row"}, link("channels", {name: channel}, channel, {class: "mono"}), pill(delivered ? `written to ${plural(written, "connection")} when it was read` : outcome, delivered ? "good" : "warn"),
         make("span", {class: "soft"}, rule >= 0 ? `rule ${rule + 1}: ${match}` : "no rule")),
-      rows.length ? table("reached", ["User", "Client", "Got it", "Why not"], rows) : delivered && make("p", {class: "hint"}, "Nobody is subscribed at this worker now."),
+      rows.length ? table("reached", ["User", "Client", "Got it", "When, or why not"], rows) : delivered && make("p", {class: "hint"}, "Nobody is subscribed at this worker now."),
       more ? make("p", {class: "hint"}, `and ${plural(more, "connection")} more`) : null);
   },
 };

@@ -46,7 +46,8 @@ def _operators(config: Config) -> list[Finding]:
     return found
 
 
-def _access(config: Config) -> list[Finding]:
+def closed(config: Config) -> list[Finding]:
+    """For whom nothing is open yet, since nothing was configured for them."""
     auth = config.auth
     found: list[Finding] = []
     if not (auth.has_keys or auth.anonymous):
@@ -56,6 +57,12 @@ def _access(config: Config) -> list[Finding]:
         found.append(warn(TOPIC, "nobody can subscribe: there is no channel rule", "add [[channels]] rules"))
     if not config.api.keys:
         found.append(warn(TOPIC, "the server API is off: it has no keys", "api.keys, if backends publish over HTTP"))
+    return found
+
+
+def _access(config: Config) -> list[Finding]:
+    auth = config.auth
+    found = closed(config)
     if auth.short_keys:
         found.append(warn(TOPIC, "short shared keys are accepted: they can be guessed", "auth.short_keys = false"))
     if auth.query_token:

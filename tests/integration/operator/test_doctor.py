@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,26 @@ from notifier.config import RabbitMQ as RabbitMQSection
 from notifier.config import Redis as RedisSection
 from notifier.operator.doctor import Finding, Level, examine
 from notifier.operator.doctor.certificate import expiry
+from tests.conftest import need
 from tests.services.certificates import Authority
 from tests.services.deadline import SECOND, eventually
-from tests.services.ports import free_port
+from tests.services.ports import LOCALHOST, free_port
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.redis import Redis
 
 STREAM = "doctor.log"
 
 
+@pytest.fixture(scope="module")
+def _module_rabbitmq() -> Iterator[RabbitMQ]:
+    """The private one of this module speaks the stream protocol too."""
+    need(RabbitMQ)
+    with RabbitMQ(plugins=["rabbitmq_stream"]) as broker:
+        yield broker
+
+
 def on(broker: RabbitMQ, url: str = "", **other: Any) -> Config:
+    other = {"reader": "amqp", **other}
     section = RabbitMQSection(url=Secret(url or broker.url), stream=STREAM, connect_timeout=Duration(5), **other)
     return Config(log=LogSection(kind="rabbitmq"), rabbitmq=section)
 
@@ -95,6 +106,20 @@ async def test_a_stream_declared_differently_is_said_with_the_difference(rabbitm
     await examine(on(rabbitmq))
     texts = bad(await found(on(rabbitmq, max_age=Duration(3600)), "rabbitmq"))
     assert any("declared differently" in text and "max-age" in text for text in texts)
+
+
+async def test_how_the_log_is_read_is_said(private_rabbitmq: RabbitMQ, rabbitmq: RabbitMQ) -> None:
+    there = Secret(f"rabbitmq-stream://guest:guest@{LOCALHOST}:{private_rabbitmq.port_of('rabbitmq_stream')}")
+    nowhere = Secret(f"rabbitmq-stream://guest:guest@{LOCALHOST}:{free_port()}")
+    findings = await found(on(private_rabbitmq, reader="auto", stream_url=there), "rabbitmq")
+    assert (findings[-1].level, findings[-1].text) == (Level.OK, "the log is read over the stream protocol")
+    [other] = [f for f in await found(on(rabbitmq, reader="auto", stream_url=nowhere), "rabbitmq") if f.fix]
+    assert other.level is Level.WARN
+    assert "read over AMQP 0.9.1" in other.text
+    assert "rabbitmq-plugins enable rabbitmq_stream" in other.fix
+    [demanded] = [f for f in await found(on(rabbitmq, reader="stream", stream_url=nowhere), "rabbitmq") if f.fix]
+    assert demanded.level is Level.FAIL
+    assert "guest" not in demanded.text + demanded.fix
 
 
 async def test_an_alarm_is_said(private_rabbitmq: RabbitMQ) -> None:

@@ -62,7 +62,8 @@ async def test_who_came_later_did_not_get_it_unless_it_recovered(node: Node) -> 
     await subscribed(node, "news.1")
     await subscribed(node, "news.1", recover=True, offset=5, epoch=node.history.epoch)
     first, later, recovered = only(node).connections
-    assert (first.got, recovered.got) == (True, True)
+    assert (first.got, first.recovered) == (True, False)
+    assert (recovered.got, recovered.recovered) == (True, True)
     assert (later.got, later.why) == (False, "subscribed later, at 6")
 
 
