@@ -37,6 +37,14 @@ def exceed(session: Session) -> None:
         raise ConnectionEnded(TOO_MANY_COMMANDS)
 
 
+def is_flooding(session: Session) -> bool:
+    """Whether it has lately asked for all that it may, or for more."""
+    if not session.node.limits.command_rate:
+        return False
+    _gain(session)
+    return session.allowance < 1 or session.excess > 1
+
+
 def _gain(session: Session) -> None:
     """What time has brought."""
     limits, now_s = session.node.limits, session.node.clock.monotonic()

@@ -86,7 +86,7 @@ async def _let_others_go_on(session: Session) -> None:
     """A frame may hold a thousand commands, a connection's next frame be there already, and nothing in between wait: so
     somebody's long answers would hold up everybody else. Nor are any made for who has not taken those before."""
     if session.node.turns.is_over:
-        await session.node.turns.wait()
+        await session.node.turns.wait(flooding=allowance.is_flooding(session))
     if session.connection.is_behind:
         await session.connection.breathe()
 

@@ -70,8 +70,9 @@ class Turns(Protocol):
         """The same for somebody who has not begun: nobody overtakes those who wait."""
         ...
 
-    async def wait(self) -> None:
-        """For a later turn, in which one piece of work may be done without asking."""
+    async def wait(self, *, flooding: bool = False) -> None:
+        """For a later turn, in which one piece of work may be done without asking. Who is `flooding` lets others go
+        first."""
         ...
 
 
@@ -83,7 +84,7 @@ class AtOnce:
     def must_wait(self) -> bool:
         return False
 
-    async def wait(self) -> None:
+    async def wait(self, *, flooding: bool = False) -> None:
         """For nothing."""
 
 

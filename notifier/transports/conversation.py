@@ -45,7 +45,7 @@ class Conversation(Line):
         self._reader.feed(data)
         if self._work is None:
             self.run(self._converse())
-        elif self._reader.waiting > READ_AHEAD_BYTES:
+        elif self._reader.waiting > READ_AHEAD_BYTES or self.outlet.session.node.turns.must_wait():
             self.outlet.transport.pause_reading()
 
     async def _converse(self, first: bytes = b"") -> None:
@@ -53,7 +53,7 @@ class Conversation(Line):
         transport, session, last = self.outlet.transport, self.outlet.session, 0
         turns = session.node.turns
         if turns.must_wait():
-            await turns.wait()
+            await self._turn()
         if first:
             await self._command(session, first)
         try:
@@ -65,13 +65,20 @@ class Conversation(Line):
                     self._reader.forget()
                     return
                 if turns.is_over:
-                    await turns.wait()
+                    await self._turn()
         except FrameError as error:
             self._end(Disconnect(error.code, str(error)))
         except ConnectionEnded as error:
             session.disconnect(error.disconnect)
         if not transport.is_closing():
             transport.resume_reading()
+
+    async def _turn(self) -> None:
+        """Wait for a later one. What comes meanwhile stays in the kernel, where it costs nothing."""
+        session, transport = self.outlet.session, self.outlet.transport
+        if not transport.is_closing():
+            transport.pause_reading()
+        await session.node.turns.wait(flooding=allowance.is_flooding(session))
 
     async def _one(self, message: Message) -> None:
         session, opcode = self.outlet.session, message.opcode

@@ -2,7 +2,8 @@
 
 A loop does all that is ready before it looks again for what has come. Where thousands of connections are ready at once,
 each with a little to do, that is seconds, during which nothing is delivered. So whoever works for a client asks before
-each piece of it whether the turn is over, and if so waits for a later one.
+each piece of it whether the turn is over, and if so waits for a later one. Clients that ask for more than they may wait
+in a row of their own, so that nobody stands behind a flood.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections import deque
 
 LONGEST_S = 0.004
-WOKEN = 8  # those who have waited for longest; each may do one piece of work, whatever that takes
+WOKEN = 8  # of those who wait; each may do one piece of work, whatever that takes
 
 
 class Turns:
@@ -22,6 +23,7 @@ class Turns:
         self._began = 0.0
         self._next: asyncio.Handle | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._flooding: deque[asyncio.Future[None]] = deque()
 
     @property
     def is_over(self) -> bool:
@@ -36,17 +38,18 @@ class Turns:
         """The same for somebody who has not begun: it does not overtake those who wait."""
         return bool(self._waiting) or self.is_over
 
-    async def wait(self) -> None:
-        """For a later turn, in which one piece of work may be done without asking."""
+    async def wait(self, *, flooding: bool = False) -> None:
+        """For a later turn, in which one piece of work may be done without asking; `flooding`, when nobody else waits,
+        but for one of those in each turn."""
         turn = self._loop.create_future()
-        self._waiting.append(turn)
+        (self._flooding if flooding else self._waiting).append(turn)
         if self._next is None:
             self._begin(self._loop.time())
         await turn
 
     def __len__(self) -> int:
         """How many wait."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._flooding)
 
     def _begin(self, now: float) -> None:
         self._began = now
@@ -54,11 +57,18 @@ class Turns:
 
     def _end(self) -> None:
         self._next = None
-        woken = 0
-        while self._waiting and woken < WOKEN:
-            turn = self._waiting.popleft()
-            if not turn.done():  # or it has gone meanwhile
-                turn.set_result(None)
-                woken += 1
+        woken = _wake(self._waiting, WOKEN)
+        woken += _wake(self._flooding, max(1, WOKEN - woken))
         if woken:
             self._begin(self._loop.time())
+
+
+def _wake(waiting: deque[asyncio.Future[None]], most: int) -> int:
+    """Those who have waited for longest; how many."""
+    woken = 0
+    while waiting and woken < most:
+        turn = waiting.popleft()
+        if not turn.done():  # or it has gone meanwhile
+            turn.set_result(None)
+            woken += 1
+    return woken

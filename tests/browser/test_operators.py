@@ -427,7 +427,7 @@ async def test_a_session_that_is_over_leads_to_the_login(context: BrowserContext
 async def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(console: Console) -> None:
     for view in VIEWS:
         await console.go(view)
-        await console.page.wait_for_timeout(200)
+        await console.page.wait_for_timeout(200 * SECOND)
         nameless = await console.page.evaluate(
             """() => [...document.querySelectorAll("#console :is(input, textarea, button, a)")]
               .filter((e) => !e.labels?.length && !e.ariaLabel && !e.innerText.trim()).map((e) => e.outerHTML)"""
@@ -452,7 +452,7 @@ async def test_at_a_phone_s_width_nothing_lies_beyond_the_edge(browser: Browser,
     async with client(nodes.south, "u" * 200, f"room.{'x' * 200}"):
         for view in [*VIEWS, f"channels?name=room.{'x' * 200}"]:
             await console.go(view)
-            await console.page.wait_for_timeout(300)
+            await console.page.wait_for_timeout(300 * SECOND)
             width = await console.page.evaluate("document.documentElement.scrollWidth")
             assert width <= PHONE["width"], (view, await wider_than(console.page, PHONE["width"]))
     await context.close()

@@ -32,7 +32,7 @@ def run(*argv: str | Path, cwd: Path | None = None, env: dict[str, str] | None =
     """What a checker says, on both its outputs. Fails with it when the checker finds something."""
     words = [find(str(argv[0])), *map(str, argv[1:])]
     done = subprocess.run(
-        words, cwd=cwd, env=env, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60 * SECOND
+        words, cwd=cwd, env=env, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=90 * SECOND
     )
     text = done.stdout.decode(errors="replace")
     if done.returncode:

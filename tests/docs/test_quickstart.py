@@ -167,7 +167,7 @@ class _Closing:
         self.reader.end()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 * SECOND)
 def test_everything_works_as_it_stands_there(reader: Reader) -> None:
     blocks = [block for block in PAGE.blocks if block.language]
     assert len([block for block in blocks if block.language == "sh" and not block.note.startswith("not run")]) > 12

@@ -23,6 +23,7 @@ from notifier.operator import access
 from tests.docs.pages import Page, Table, codes_in
 from tests.docs.programs import environment
 from tests.servers import ROOT
+from tests.services.deadline import SECOND
 
 PAGE = Page(ROOT / "docs" / "rules.md")
 DECISIONS = ("who", "channel", "rule", "subscribe", "publish")
@@ -132,6 +133,12 @@ def test_check_says_what_the_page_shows(tmp_path: Path) -> None:
     program.chmod(0o755)
     variables = environment({"PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:/usr/bin:/bin"})
     done = subprocess.run(
-        ["sh", "-uc", typed], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=60, check=False
+        ["sh", "-uc", typed],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60 * SECOND,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (1, printed), done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need
+from tests.services.deadline import SECOND
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.redis import Redis
 from tests.soak import cli, report
@@ -15,7 +16,7 @@ from tests.soak.sizes import CI, GROUPS, Settings
 SEED = 20
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(900 * SECOND)
 def test_nothing_is_lost_doubled_or_reordered_under_faults(tmp_path: Path) -> None:
     """`python -m tests.soak --seed 20` is the same run; its journals stay in pytest's folder when this fails."""
     need(RabbitMQ)

@@ -12,6 +12,7 @@ import pytest
 
 from loadtest import cli
 from tests.conftest import need
+from tests.services.deadline import SECOND
 from tests.services.rabbitmq import RabbitMQ
 
 TRIED = 180
@@ -49,7 +50,7 @@ CONTINUITY = {
 }
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(240 * SECOND)
 def test_clients_that_are_cut_get_everything(tmp_path: Path) -> None:
     words = "jitter --clients 40 --messages 40 --rate 10 --cut-every 1 --away 0.3"
     found = values(tried(tmp_path, *words.split()))
@@ -57,7 +58,7 @@ def test_clients_that_are_cut_get_everything(tmp_path: Path) -> None:
     assert found["connections cut"] > 20
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(240 * SECOND)
 def test_clients_of_nodes_that_are_restarted_get_everything(tmp_path: Path) -> None:
     words = "deploy --clients 40 --nodes 2 --rate 10 --delay 0.5 --retry 0.1"
     outcome = tried(tmp_path, *words.split())
@@ -67,7 +68,7 @@ def test_clients_of_nodes_that_are_restarted_get_everything(tmp_path: Path) -> N
     assert "3001 shutdown" in outcome["figures"]["ends of connections and attempts"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(240 * SECOND)
 def test_clients_that_stop_are_gone_and_the_others_miss_nothing(tmp_path: Path) -> None:
     words = "slow --clients 20 --stopped 5 --rate 100 --size 4000 --buffer 64 --seconds 1"
     found = values(tried(tmp_path, *words.split()))

@@ -49,7 +49,7 @@ class Voice:
         await eventually(lambda: len(self.confirmed) > before + 20, 60 * SECOND)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(400 * SECOND)
 async def test_the_majority_goes_on_and_the_one_that_is_cut_off_confirms_nothing_and_follows_later(
     brokers: Brokers, name: str
 ) -> None:

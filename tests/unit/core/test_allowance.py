@@ -83,3 +83,21 @@ async def test_looking_through_all_channels_counts_as_many_commands(clock: Manua
     answers = [(await client.send({"id": number, **one}))[0] for number, one in enumerate(asked, 2)]
     assert ["subscribe" in answer for answer in answers] == [True] * 4 + [False] * 2
     assert node.stats.errors[111] == 2
+
+
+async def test_who_asks_for_all_that_it_may_floods_until_it_has_been_quiet(node: Node, clock: ManualClock) -> None:
+    client = await connected(node)
+    assert not allowance.is_flooding(client.session)
+    await ask(client, 25)
+    assert allowance.is_flooding(client.session)
+    clock.advance(2)
+    assert not allowance.is_flooding(client.session)
+    for _ in range(5):
+        allowance.exceed(client.session)
+    assert allowance.is_flooding(client.session)
+
+
+async def test_without_a_rate_nobody_floods() -> None:
+    client = await connected(make_node(clients=Clients(command_rate=0)))
+    await ask(client, 500)
+    assert not allowance.is_flooding(client.session)

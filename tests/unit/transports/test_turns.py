@@ -67,3 +67,28 @@ async def test_who_gives_up_takes_nobodys_place() -> None:
     with pytest.raises(asyncio.CancelledError):
         await impatient[-1]
     await asyncio.gather(*impatient[:WOKEN])
+
+
+async def test_nobody_waits_behind_a_flood_and_a_flood_gets_on() -> None:
+    shared, done = Turns(), list[str]()
+
+    async def wait(name: str, *, flooding: bool = False) -> None:
+        await shared.wait(flooding=flooding)
+        done.append(name)
+
+    flood = [asyncio.create_task(wait("flood", flooding=True)) for _ in range(50 * WOKEN)]
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(wait("other")) for _ in range(3 * WOKEN)]
+    await asyncio.gather(*others)
+    before = done[: len(done) - done[::-1].index("other")].count("flood")
+    assert 1 <= before <= WOKEN + 4  # a turn of theirs may have begun before the others came
+    await asyncio.gather(*flood)
+    assert not len(shared)
+
+
+async def test_a_flood_alone_has_whole_turns() -> None:
+    shared = Turns()
+    flood = [asyncio.create_task(shared.wait(flooding=True)) for _ in range(3 * WOKEN)]
+    for _ in range(6):
+        await asyncio.sleep(0)
+    assert all(task.done() for task in flood)
