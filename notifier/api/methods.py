@@ -15,12 +15,13 @@ from msgspec import Raw, Struct
 from notifier.api import requests as api
 from notifier.core import channel as channels
 from notifier.core import target
+from notifier.core.asked import Connected
 from notifier.core.commands import read_history
-from notifier.core.control import Connected, End, Join, Leave, Renew, Whom
 from notifier.core.node import Appended, Node
 from notifier.core.orders import Order, Revocation
 from notifier.core.record import Draft
 from notifier.core.rules import Rule
+from notifier.core.told import End, Join, Leave, Renew, Whom
 from notifier.errors import Rejected, Unavailable
 from notifier.protocol import codes
 from notifier.protocol.codec_json import DECODE_ERRORS, compact, encode, what_was_wrong

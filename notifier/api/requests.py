@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct
 
+from notifier.core.asked import NodeInfo
 from notifier.core.channel import MAX_BYTES as MAX_CHANNEL_BYTES
-from notifier.core.control import NodeInfo
 from notifier.core.seen import Explanation
 from notifier.protocol.codes import FORCE_DISCONNECT, Error
 from notifier.protocol.messages import EMPTY, ClientInfo, Position

@@ -14,7 +14,8 @@ from notifier.config import DEV_API_KEY
 def serve(options: argparse.Namespace) -> int:
     from notifier import systemd  # noqa: PLC0415 - the other commands start without the server's weight
     from notifier.doors import url  # noqa: PLC0415
-    from notifier.server import Server, serve  # noqa: PLC0415
+    from notifier.running import run  # noqa: PLC0415
+    from notifier.server import Server  # noqa: PLC0415
     from notifier.telemetry import logs, reports  # noqa: PLC0415
     from notifier.workers.parent import Parent, worker_argv  # noqa: PLC0415
     from notifier.workers.siblings import Siblings  # noqa: PLC0415
@@ -49,7 +50,7 @@ def serve(options: argparse.Namespace) -> int:
             announce(server.doors.address)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(config, started, siblings, lambda: configuration(options)))
+        runner.run(run(config, started, siblings, lambda: configuration(options)))
     return DONE
 
 

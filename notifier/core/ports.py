@@ -58,6 +58,39 @@ class Connection(Protocol):
         ...
 
 
+class Nowhere:
+    """The `Connection` of a session that has none any more."""
+
+    is_behind = True
+
+    async def breathe(self) -> None:
+        """Nobody is waited for."""
+
+    def send(self, data: bytes) -> int:
+        return len(data)
+
+    def queue(self, data: bytes, taken: int) -> None:
+        """Nobody takes it."""
+
+    def write(self, data: bytes) -> None:
+        """Nobody takes it."""
+
+    def write_large(self, data: bytes) -> None:
+        """Nobody takes it."""
+
+    def unread(self) -> int:
+        return 0
+
+    def close(self, disconnect: Disconnect) -> None:
+        """It is."""
+
+    def abort(self) -> None:
+        """It is gone."""
+
+
+NOWHERE = Nowhere()
+
+
 class Turns(Protocol):
     """The loop's turns: what clients ask for may take up a part of each, so that deliveries have the rest."""
 

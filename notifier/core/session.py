@@ -15,7 +15,7 @@ from notifier.core.channel import Pattern
 from notifier.core.hub import Audience, Manner
 from notifier.core.identity import ANONYMOUS, Identity, SubscriptionGrant
 from notifier.core.node import Node
-from notifier.core.ports import Connection
+from notifier.core.ports import NOWHERE, Connection
 from notifier.core.rules import Rule, Rules
 from notifier.protocol.codes import (
     CONNECTION_EXPIRED,
@@ -35,39 +35,6 @@ from notifier.protocol.messages import EMPTY, Caller, ClientInfo, Push, Reply
 _logger = logging.getLogger(__name__)
 
 NEVER = math.inf
-
-
-class Nowhere:
-    """The `core.ports.Connection` of a session that has none any more."""
-
-    is_behind = True
-
-    async def breathe(self) -> None:
-        """Nobody is waited for."""
-
-    def send(self, data: bytes) -> int:
-        return len(data)
-
-    def queue(self, data: bytes, taken: int) -> None:
-        """Nobody takes it."""
-
-    def write(self, data: bytes) -> None:
-        """Nobody takes it."""
-
-    def write_large(self, data: bytes) -> None:
-        """Nobody takes it."""
-
-    def unread(self) -> int:
-        return 0
-
-    def close(self, disconnect: Disconnect) -> None:
-        """It is."""
-
-    def abort(self) -> None:
-        """It is gone."""
-
-
-NOWHERE = Nowhere()
 
 
 class Subscription:

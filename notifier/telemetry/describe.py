@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 
-from notifier.core.control import Metrics, NodeInfo, Process
+from notifier.core.asked import Metrics, NodeInfo, Process
 from notifier.core.node import Node
 
 

@@ -20,7 +20,7 @@ from notifier.core.session import Session
 from notifier.protocol import frames
 from notifier.protocol.codes import SLOW, Disconnect
 
-POLL_S = 0.02
+POLL_S, LONGEST_POLL_S = 0.02, 0.5
 HELD_BYTES = 65536
 
 Farewell = Callable[[Disconnect], bytes]
@@ -147,15 +147,17 @@ class Outlet(ABC):
         return self.closing or self.transport.get_write_buffer_size() > self._max_buffer
 
     async def breathe(self) -> None:
-        """What is as long without taking a byte as a closing handshake may last is slow."""
+        """What is as long without taking a byte as a closing handshake may last is slow. It is looked at ever more
+        seldom: there may be thousands of those."""
         await asyncio.sleep(0)
         now = asyncio.get_running_loop().time
-        least, since = self.unread(), now()
+        least, since, poll_s = self.unread(), now(), POLL_S
         while self.is_behind and not self.closing:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(poll_s)
+            poll_s = min(2 * poll_s, LONGEST_POLL_S)
             unread = self.unread()
             if unread < least:
-                least, since = unread, now()
+                least, since, poll_s = unread, now(), POLL_S
             elif now() - since > self._close_timeout:
                 self.finish()
                 self.session.disconnect(SLOW)

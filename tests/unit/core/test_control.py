@@ -11,9 +11,10 @@ import jwt
 import pytest
 
 from notifier.config import ChannelRule, Clients, Duration, HistoryRule
-from notifier.core.control import Control, End, Join, Leave, Renew, Whom
+from notifier.core.control import Control
 from notifier.core.node import Node
 from notifier.core.record import Draft
+from notifier.core.told import End, Join, Leave, Renew, Whom
 from notifier.errors import Rejected, Unavailable
 from notifier.protocol.codes import CommandFailed, Disconnect, Unsubscribe
 from notifier.telemetry.describe import describe
