@@ -18,6 +18,7 @@ from notifier.certificate import Certificate
 from notifier.config import Config, Limits
 from notifier.console import page
 from notifier.core.node import Node
+from notifier.core.ports import Row
 from notifier.errors import ConfigError
 from notifier.telemetry import logs
 from notifier.telemetry.profile import Profiler
@@ -186,8 +187,8 @@ class Doors:
     async def _in_turn(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """A flood of requests leaves the loop time for others. Backends do not stand in one row with it."""
         turns = self._node.turns
-        if turns.must_wait() and not request.path.startswith(_NEVER_WAITING):
-            await turns.wait()
+        if turns.must_wait(Row.NEW) and not request.path.startswith(_NEVER_WAITING):
+            await turns.wait(Row.NEW)
         try:
             if not request.path.startswith(_NAMED):
                 return await handler(request)

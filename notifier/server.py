@@ -363,6 +363,8 @@ class Server:
                 look = min(now + LAG_LOOK_S, due)
                 await asyncio.sleep(look - now)
                 self.node.stats.loop_lag.observe(max(0, time.monotonic() - look))
+                if self.collector:
+                    self.collector.look()
             due = max(due + 1, time.monotonic())
             try:
                 self.node.tick()

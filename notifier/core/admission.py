@@ -14,7 +14,7 @@ from notifier.core.ports import Clock
 
 T = TypeVar("T", bound=Hashable)
 
-IN_A_TURN = 16  # about 3 ms of handshakes
+IN_A_TURN = 8  # about 1.5 ms of handshakes
 MAX_WAITING = 10_000  # each holds a connection and a request
 
 

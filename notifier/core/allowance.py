@@ -6,8 +6,12 @@ that are no commands (pings, parts of messages), may do so at the same rate and 
 
 from __future__ import annotations
 
+from notifier.core.ports import Row
 from notifier.core.session import Session
 from notifier.protocol.codes import TOO_MANY_COMMANDS, ConnectionEnded
+
+QUIET_COMMANDS = 5
+"""Who has used no more of its burst is quiet: it has just subscribed, or asks for something now and then."""
 
 
 def take(session: Session) -> bool:
@@ -37,12 +41,17 @@ def exceed(session: Session) -> None:
         raise ConnectionEnded(TOO_MANY_COMMANDS)
 
 
-def is_flooding(session: Session) -> bool:
-    """Whether it has lately asked for all that it may, or for more."""
-    if not session.node.limits.command_rate:
-        return False
+def row_of(session: Session) -> Row:
+    """Where its commands wait when there is much to do: behind those of whoever has asked for less lately."""
+    limits = session.node.limits
+    if not session.is_connected:
+        return Row.NEW
+    if not limits.command_rate:
+        return Row.QUIET
     _gain(session)
-    return session.allowance < 1 or session.excess > 1
+    if session.allowance < 1 or session.excess > 1:
+        return Row.FLOODING
+    return Row.QUIET if session.allowance >= limits.command_burst - QUIET_COMMANDS else Row.BUSY
 
 
 def _gain(session: Session) -> None:

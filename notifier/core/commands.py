@@ -50,6 +50,7 @@ from notifier.protocol.messages import (
 
 _NO_RECOVERY = 2  # bit of a subscribe request's `flag`: answer 112 instead of `recovered: false`
 _CHANNELS_OF_A_COMMAND = 1000  # to be looked through for what was missed by a pattern: about a millisecond
+_PUBLICATIONS_OF_A_COMMAND = 20  # to be written once more, for one client
 _NEVER_TOO_MANY = (
     "unsubscribe",
     "connect",
@@ -86,7 +87,7 @@ async def _let_others_go_on(session: Session) -> None:
     """A frame may hold a thousand commands, a connection's next frame be there already, and nothing in between wait: so
     somebody's long answers would hold up everybody else. Nor are any made for who has not taken those before."""
     if session.node.turns.is_over:
-        await session.node.turns.wait(flooding=allowance.is_flooding(session))
+        await session.node.turns.wait(allowance.row_of(session))
     if session.connection.is_behind:
         await session.connection.breathe()
 
@@ -303,7 +304,9 @@ def _may(session: Session, rights: Rights, channel: str) -> bool:
 
 async def _history(session: Session, request: HistoryRequest) -> HistoryResult:
     rule = _readable(session, request.channel)
-    return await read_history(session.node, rule, request, session.node.limits.history_limit)
+    found = await read_history(session.node, rule, request, session.node.limits.history_limit)
+    allowance.spend(session, len(found.publications) / _PUBLICATIONS_OF_A_COMMAND)
+    return found
 
 
 async def read_history(node: Node, rule: Rule, request: Any, limit: int) -> HistoryResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from notifier.config import Limits
@@ -91,6 +92,15 @@ class Nowhere:
 NOWHERE = Nowhere()
 
 
+class Row(IntEnum):
+    """Where somebody stands who waits for a turn, by what it has asked for lately."""
+
+    QUIET = 0
+    NEW = 1  # is not connected yet
+    BUSY = 2
+    FLOODING = 3
+
+
 class Turns(Protocol):
     """The loop's turns: what clients ask for may take up a part of each, so that deliveries have the rest."""
 
@@ -99,13 +109,12 @@ class Turns(Protocol):
         """Whether what is left to be done must wait for a later turn."""
         ...
 
-    def must_wait(self) -> bool:
-        """The same for somebody who has not begun: nobody overtakes those who wait."""
+    def must_wait(self, row: Row) -> bool:
+        """The same for somebody who has not begun: nobody overtakes those who wait in its row or in one before it."""
         ...
 
-    async def wait(self, *, flooding: bool = False) -> None:
-        """For a later turn, in which one piece of work may be done without asking. Who is `flooding` lets others go
-        first."""
+    async def wait(self, row: Row) -> None:
+        """For a later turn, in which one piece of work may be done without asking. Rows before go first."""
         ...
 
 
@@ -114,10 +123,10 @@ class AtOnce:
 
     is_over = False
 
-    def must_wait(self) -> bool:
+    def must_wait(self, row: Row) -> bool:  # noqa: ARG002
         return False
 
-    async def wait(self, *, flooding: bool = False) -> None:
+    async def wait(self, row: Row) -> None:
         """For nothing."""
 
 

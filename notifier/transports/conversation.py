@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from notifier.core import allowance
+from notifier.core.ports import Row
 from notifier.core.session import Session
 from notifier.protocol import frames
 from notifier.protocol.codes import ConnectionEnded, Disconnect, bad_command
@@ -45,14 +46,14 @@ class Conversation(Line):
         self._reader.feed(data)
         if self._work is None:
             self.run(self._converse())
-        elif self._reader.waiting > READ_AHEAD_BYTES or self.outlet.session.node.turns.must_wait():
+        elif self._reader.waiting > READ_AHEAD_BYTES or self.outlet.session.node.turns.must_wait(Row.FLOODING):
             self.outlet.transport.pause_reading()
 
     async def _converse(self, first: bytes = b"") -> None:
         """Take all that has come."""
         transport, session, last = self.outlet.transport, self.outlet.session, 0
         turns = session.node.turns
-        if turns.must_wait():
+        if turns.must_wait(Row.FLOODING) and turns.must_wait(allowance.row_of(session)):
             await self._turn()
         if first:
             await self._command(session, first)
@@ -78,7 +79,7 @@ class Conversation(Line):
         session, transport = self.outlet.session, self.outlet.transport
         if not transport.is_closing():
             transport.pause_reading()
-        await session.node.turns.wait(flooding=allowance.is_flooding(session))
+        await session.node.turns.wait(allowance.row_of(session))
 
     async def _one(self, message: Message) -> None:
         session, opcode = self.outlet.session, message.opcode

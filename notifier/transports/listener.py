@@ -16,7 +16,7 @@ from collections.abc import Callable
 _logger = logging.getLogger(__name__)
 
 BACKLOG = 4096
-IN_A_TURN = 8  # about 2 ms until the handshakes are done; a record needs some turns on its way from the log
+IN_A_TURN = 4  # about 1 ms until the handshakes are done; a record needs some turns on its way from the log
 PAUSE_S = 0.5
 READ_BYTES = 16384  # at once from one connection: each may hold so much, and what it takes to look at it
 HANDSHAKE_S = 10.0  # of TLS

@@ -2,8 +2,8 @@
 
 A loop does all that is ready before it looks again for what has come. Where thousands of connections are ready at once,
 each with a little to do, that is seconds, during which nothing is delivered. So whoever works for a client asks before
-each piece of it whether the turn is over, and if so waits for a later one. Clients that ask for more than they may wait
-in a row of their own, so that nobody stands behind a flood.
+each piece of it whether the turn is over, and if so waits for a later one. Who waits stands in one of several rows
+(`core.ports.Row`), so that nobody stands behind a flood.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-LONGEST_S = 0.004
-WOKEN = 8  # of those who wait; each may do one piece of work, whatever that takes
+from notifier.core.ports import Row
+
+LONGEST_S = 0.002
+LONGEST_WHILE_OTHERS_WAIT_S = 0.0005
+WOKEN = 2  # each may do one piece of work, whatever that takes
+PASSED_OVER = 16  # turns in which a row may wait for those before it
 
 
 class Turns:
@@ -22,8 +26,8 @@ class Turns:
         self._loop = asyncio.get_running_loop()
         self._began = 0.0
         self._next: asyncio.Handle | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._flooding: deque[asyncio.Future[None]] = deque()
+        self._rows: list[deque[asyncio.Future[None]]] = [deque() for _ in Row]
+        self._passed_over = [0 for _ in Row]
 
     @property
     def is_over(self) -> bool:
@@ -32,24 +36,24 @@ class Turns:
         if self._next is None:
             self._begin(now)
             return False
-        return now - self._began >= LONGEST_S
+        return now - self._began >= (LONGEST_WHILE_OTHERS_WAIT_S if any(self._rows) else LONGEST_S)
 
-    def must_wait(self) -> bool:
-        """The same for somebody who has not begun: it does not overtake those who wait."""
-        return bool(self._waiting) or self.is_over
+    def must_wait(self, row: Row) -> bool:
+        """The same for somebody who has not begun: it overtakes nobody in its row or in one before it."""
+        return any(self._rows[: row + 1]) or self.is_over
 
-    async def wait(self, *, flooding: bool = False) -> None:
-        """For a later turn, in which one piece of work may be done without asking; `flooding`, when nobody else waits,
-        but for one of those in each turn."""
+    async def wait(self, row: Row) -> None:
+        """For a later turn, in which one piece of work may be done without asking. A row is served when those before it
+        are empty, and once in a while all the same."""
         turn = self._loop.create_future()
-        (self._flooding if flooding else self._waiting).append(turn)
+        self._rows[row].append(turn)
         if self._next is None:
             self._begin(self._loop.time())
         await turn
 
     def __len__(self) -> int:
         """How many wait."""
-        return len(self._waiting) + len(self._flooding)
+        return sum(map(len, self._rows))
 
     def _begin(self, now: float) -> None:
         self._began = now
@@ -57,8 +61,12 @@ class Turns:
 
     def _end(self) -> None:
         self._next = None
-        woken = _wake(self._waiting, WOKEN)
-        woken += _wake(self._flooding, max(1, WOKEN - woken))
+        woken = 0
+        for row, waiting in enumerate(self._rows):
+            late = self._passed_over[row] >= PASSED_OVER
+            served = _wake(waiting, max(WOKEN - woken, int(late)))
+            self._passed_over[row] = 0 if served or not waiting else self._passed_over[row] + 1
+            woken += served
         if woken:
             self._begin(self._loop.time())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from notifier.collector import Returner
+from notifier.collector import Collector
 from notifier.core.stats import Stats
 
 
@@ -17,8 +19,11 @@ def resident() -> int:
 
 
 @pytest.fixture
-def stats() -> Stats:
-    return Stats()
+def stats() -> Iterator[Stats]:
+    """What a collector has changed is put back."""
+    yield Stats()
+    gc.enable()
+    gc.unfreeze()
 
 
 def left_behind() -> tuple[list[bytes], list[bytes]]:
@@ -32,28 +37,67 @@ def left_behind() -> tuple[list[bytes], list[bytes]]:
 
 
 def test_what_a_crowd_has_left_goes_back_when_it_has_gone(stats: Stats) -> None:
-    returner = Returner(stats)
+    collector = Collector(stats)
     crowd, staying = left_behind()
     crowd.clear()
     full = resident()
     stats.ended += 5000
-    returner.tick()
+    collector.tick()
     assert resident() > full - 2**20, "not while they are still leaving"
-    returner.tick()
+    collector.tick()
     assert resident() < full - 20 * 2**20
     assert len(staying) == 200
 
 
 def test_a_few_are_no_crowd(stats: Stats, monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[int] = []
-    returner = Returner(stats)
-    monkeypatch.setattr(returner, "_trim", trimmed.append)
+    collector = Collector(stats)
+    monkeypatch.setattr(collector, "_trim", trimmed.append)
     for _ in range(60):
         stats.ended += 10
-        returner.tick()
+        collector.tick()
     assert not trimmed
     stats.recoveries["recovered"] += 1000
-    returner.tick()
-    returner.tick()
-    returner.tick()
+    collector.tick()
+    collector.tick()
+    collector.tick()
     assert trimmed == [0]
+
+
+def cycles() -> int:
+    """How many garbage cycles of a kind are still there, after so many were made."""
+    return sum(isinstance(each, Cycle) for each in gc.get_objects())
+
+
+class Cycle:
+    """An object that refers to itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_young_cycles_go_within_a_tenth_of_a_second_and_old_ones_after_a_crowd(stats: Stats) -> None:
+    collector = Collector(stats)
+    Cycle()
+    collector.look()
+    assert not cycles()
+    old = Cycle()
+    collector.look()
+    del old
+    collector.look()
+    stats.ended += Collector.LEAST_ENDED
+    collector.tick()
+    assert cycles() == 1, "not while they are still leaving"
+    collector.tick()
+    assert not cycles()
+
+
+def test_a_crowd_that_never_stops_coming_and_going_is_looked_through_all_the_same(stats: Stats) -> None:
+    collector = Collector(stats)
+    old = Cycle()
+    collector.look()
+    del old
+    for _ in range(Collector.AT_ONCE):
+        stats.ended += Collector.LEAST_ENDED
+        collector.tick()
+    assert not cycles()

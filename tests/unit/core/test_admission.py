@@ -30,11 +30,11 @@ def test_a_crowd_comes_in_at_the_rate_in_its_order() -> None:
     crowd(found, IN_A_TURN)
     assert set(crowd(found, 50, first=100)) == {Answer.LATER}
     assert found.turn() == ([], [])
-    clock.advance(1 / 8)
-    assert found.turn() == (list(range(100, 116)), [])
-    clock.advance(1 / 16)
-    assert found.turn() == (list(range(116, 124)), [])
-    assert len(found) == 26
+    clock.advance(IN_A_TURN / 128)
+    assert found.turn() == (list(range(100, 100 + IN_A_TURN)), [])
+    clock.advance(4 / 128)
+    assert found.turn() == (list(range(100 + IN_A_TURN, 104 + IN_A_TURN)), [])
+    assert len(found) == 46 - IN_A_TURN
 
 
 def test_no_turn_lets_in_more_than_one_turns_work_however_long_the_last_one_was() -> None:

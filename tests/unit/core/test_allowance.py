@@ -7,6 +7,7 @@ import pytest
 from notifier.config import ChannelRule, Clients, Duration, HistoryRule
 from notifier.core import allowance
 from notifier.core.node import Node
+from notifier.core.ports import Row
 from notifier.protocol.codes import ConnectionEnded
 from notifier.testing import Client, ManualClock, make_node
 
@@ -85,19 +86,21 @@ async def test_looking_through_all_channels_counts_as_many_commands(clock: Manua
     assert node.stats.errors[111] == 2
 
 
-async def test_who_asks_for_all_that_it_may_floods_until_it_has_been_quiet(node: Node, clock: ManualClock) -> None:
+async def test_who_asks_for_much_waits_behind_others_until_it_has_been_quiet(node: Node, clock: ManualClock) -> None:
     client = await connected(node)
-    assert not allowance.is_flooding(client.session)
-    await ask(client, 25)
-    assert allowance.is_flooding(client.session)
+    assert allowance.row_of(client.session) is Row.QUIET
+    await ask(client, 12)
+    assert allowance.row_of(client.session) is Row.BUSY
+    await ask(client, 13)
+    assert allowance.row_of(client.session) is Row.FLOODING
     clock.advance(2)
-    assert not allowance.is_flooding(client.session)
+    assert allowance.row_of(client.session) is Row.QUIET
     for _ in range(5):
         allowance.exceed(client.session)
-    assert allowance.is_flooding(client.session)
+    assert allowance.row_of(client.session) is Row.FLOODING
 
 
-async def test_without_a_rate_nobody_floods() -> None:
+async def test_without_a_rate_all_stand_in_one_row() -> None:
     client = await connected(make_node(clients=Clients(command_rate=0)))
     await ask(client, 500)
-    assert not allowance.is_flooding(client.session)
+    assert allowance.row_of(client.session) is Row.QUIET

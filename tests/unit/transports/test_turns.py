@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from notifier.core.ports import Row
 from notifier.transports import turns
-from notifier.transports.turns import WOKEN, Turns
+from notifier.transports.turns import PASSED_OVER, WOKEN, Turns
 
 
 def busy(seconds: float) -> None:
@@ -18,13 +19,13 @@ def busy(seconds: float) -> None:
 
 
 async def work(shared: Turns, pieces: int, done: list[str], name: str) -> None:
-    if shared.must_wait():
-        await shared.wait()
+    if shared.must_wait(Row.QUIET):
+        await shared.wait(Row.QUIET)
     for _ in range(pieces):
         busy(0.001)
         done.append(name)
         if shared.is_over:
-            await shared.wait()
+            await shared.wait(Row.QUIET)
 
 
 async def test_hundreds_who_have_much_to_do_leave_the_loop_time_for_others() -> None:
@@ -50,16 +51,16 @@ async def test_they_get_on_in_the_order_in_which_they_came() -> None:
 async def test_where_little_is_to_do_nobody_waits() -> None:
     shared = Turns()
     for _ in range(100):
-        assert not shared.must_wait()
+        assert not shared.must_wait(Row.QUIET)
         await asyncio.sleep(0)
     assert not len(shared)
 
 
 async def test_who_gives_up_takes_nobodys_place() -> None:
     shared = Turns()
-    impatient = [asyncio.create_task(shared.wait()) for _ in range(50)]
+    impatient = [asyncio.create_task(shared.wait(Row.QUIET)) for _ in range(50)]
     await asyncio.sleep(0)
-    patient = asyncio.create_task(shared.wait())
+    patient = asyncio.create_task(shared.wait(Row.QUIET))
     for task in impatient[WOKEN:]:
         task.cancel()
     async with asyncio.timeout(5):
@@ -72,23 +73,26 @@ async def test_who_gives_up_takes_nobodys_place() -> None:
 async def test_nobody_waits_behind_a_flood_and_a_flood_gets_on() -> None:
     shared, done = Turns(), list[str]()
 
-    async def wait(name: str, *, flooding: bool = False) -> None:
-        await shared.wait(flooding=flooding)
-        done.append(name)
+    async def wait(row: Row) -> None:
+        await shared.wait(row)
+        done.append(row.name)
 
-    flood = [asyncio.create_task(wait("flood", flooding=True)) for _ in range(50 * WOKEN)]
+    flood = [asyncio.create_task(wait(Row.FLOODING)) for _ in range(50 * WOKEN)]
+    busy = [asyncio.create_task(wait(Row.BUSY)) for _ in range(50 * WOKEN)]
     await asyncio.sleep(0)
-    others = [asyncio.create_task(wait("other")) for _ in range(3 * WOKEN)]
-    await asyncio.gather(*others)
-    before = done[: len(done) - done[::-1].index("other")].count("flood")
-    assert 1 <= before <= WOKEN + 4  # a turn of theirs may have begun before the others came
+    quiet = [asyncio.create_task(wait(Row.QUIET)) for _ in range(3 * WOKEN)]
+    await asyncio.gather(*quiet)
+    before = done[: len(done) - done[::-1].index("QUIET")]
+    assert len(before) <= 3 * WOKEN + WOKEN + 2  # a turn of others may have begun before
+    await asyncio.gather(*busy)
+    assert 1 <= done.count("FLOODING") <= len(busy) / WOKEN / PASSED_OVER + 2 * WOKEN
     await asyncio.gather(*flood)
     assert not len(shared)
 
 
 async def test_a_flood_alone_has_whole_turns() -> None:
     shared = Turns()
-    flood = [asyncio.create_task(shared.wait(flooding=True)) for _ in range(3 * WOKEN)]
+    flood = [asyncio.create_task(shared.wait(Row.FLOODING)) for _ in range(3 * WOKEN)]
     for _ in range(6):
         await asyncio.sleep(0)
     assert all(task.done() for task in flood)
