@@ -13,6 +13,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 from aiohttp.web_protocol import RequestHandler
 
 from notifier.config import ChannelRule, Clients
+from notifier.core.ports import Row
 from notifier.protocol.messages import ClientInfo
 from notifier.transports.conversation import READ_AHEAD_BYTES
 from notifier.transports.outlet import Outlet
@@ -176,3 +177,35 @@ async def test_a_publication_right_behind_the_handshake_is_not_lost(server: Runn
         await server.publish("news.1", "hello")
         told = await peer.reader.readuntil(b'"hello"')
         assert told.index(b'"connect"') < told.index(b'"subscribe"') < told.index(b'"hello"')
+
+
+class NoTurns:
+    """The loop's turns where each is over, until `go_on`."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.rows: list[Row] = []
+
+    @property
+    def is_over(self) -> bool:
+        return not self.go_on.is_set()
+
+    def must_wait(self, _row: Row) -> bool:
+        return self.is_over
+
+    async def wait(self, row: Row) -> None:
+        self.rows.append(row)
+        await self.go_on.wait()
+
+
+async def test_who_waits_for_a_turn_is_not_read_meanwhile_and_is_served_then(server: RunningServer) -> None:
+    async with server.client() as client:
+        [session] = server.node.sessions.values()
+        transport = session.connection.transport  # type: ignore[attr-defined]
+        server.node.turns = turns = NoTurns()
+        await client.send({"id": 2, "subscribe": {"channel": "news.1"}})
+        await eventually(lambda: turns.rows == [Row.QUIET])
+        assert not transport.is_reading()
+        turns.go_on.set()
+        assert (await client.receive())["id"] == 2
+        await eventually(transport.is_reading)
