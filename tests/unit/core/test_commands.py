@@ -12,7 +12,7 @@ import pytest
 
 from notifier.config import ChannelRule, Clients, Duration, HistoryRule
 from notifier.core.hub import Manner
-from notifier.core.node import Node
+from notifier.core.node import AT_ONCE, Node
 from notifier.core.orders import Order, Revocation
 from notifier.core.record import Draft
 from notifier.errors import Unavailable
@@ -723,9 +723,9 @@ async def test_a_crowd_of_silent_newcomers_is_ended_in_slices_without_those_who_
     crowd = [Client(node) for _ in range(250)]
     clock.advance(11)
     node.tick()
-    assert [client.closed_with for client in crowd].count(3502) == 100
+    assert [client.closed_with for client in crowd].count(3502) == AT_ONCE
     await crowd[-1].send({"id": 1, "connect": {"token": token("ann")}})
-    for _ in range(2):
+    for _ in range(250 // AT_ONCE):
         ticks.end()
     assert [client.closed_with for client in crowd].count(3502) == 249
     assert not crowd[-1].closed_with
@@ -741,10 +741,10 @@ async def test_a_crowd_whose_network_is_gone_is_ended_in_slices_without_those_wh
         client.session.due_pong = node._pongs.add(node._in(8), client.session)
     clock.advance(9)
     node.tick()
-    assert [client.closed_with for client in crowd].count(3012) == 100
+    assert [client.closed_with for client in crowd].count(3012) == AT_ONCE
     await crowd[-1].send_text("{}")
     crowd[-2].session.end()
-    for _ in range(2):
+    for _ in range(250 // AT_ONCE):
         ticks.end()
     assert [client.closed_with for client in crowd].count(3012) == 248
     assert not crowd[-1].closed_with
