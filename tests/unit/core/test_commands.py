@@ -748,3 +748,16 @@ async def test_a_crowd_whose_network_is_gone_is_ended_in_slices_without_those_wh
         ticks.end()
     assert [client.closed_with for client in crowd].count(3012) == 248
     assert not crowd[-1].closed_with
+
+
+async def test_the_pings_of_many_are_sent_in_slices_to_those_who_are_still_there(
+    clock: ManualClock, ticks: Ticks
+) -> None:
+    node = make_node(RULES, clock=clock, ticks=ticks)
+    crowd = [await connected(node) for _ in range(AT_ONCE + 10)]
+    clock.advance(node.limits.ping_interval + 1)
+    node.tick()
+    assert sum(client.session.awaits_pong for client in crowd) == AT_ONCE
+    crowd[-1].session.end()
+    ticks.end()
+    assert [client.session.awaits_pong for client in crowd] == [True] * (AT_ONCE + 9) + [False]
