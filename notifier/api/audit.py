@@ -95,6 +95,7 @@ class _About(Struct, omit_defaults=True, rename={"message_id": "idempotency_key"
     token: str = ""
     all: bool = False
     message_id: str = ""
+    id: str = ""  # of a message, too: what `explain` is asked
     commands: list[dict[str, msgspec.Raw]] = []
 
 
@@ -104,6 +105,8 @@ def _about(body: bytes) -> dict[str, object]:
     except DECODE_ERRORS:
         return {}
     found: dict[str, object] = {name: value for name in SUBJECTS if (value := getattr(about, name))}
+    if about.id:
+        found["message_id"] = about.id
     if about.channels:
         found["channels"] = about.channels[:MAX_NAMED]
     if about.commands:

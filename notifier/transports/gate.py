@@ -60,14 +60,14 @@ class Gate:
     def admit(self, request: web.Request, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Raises HTTPTooManyRequests, with the headers, when the address connects too often, or has all connections
         that it may have. Called before anything is done for the connection; never waits."""
-        if wait_s := self.wait_s(request):
+        if wait_s := self.let_in(request):
             raise web.HTTPTooManyRequests(
                 text="too many connections from this address\n",
                 headers={**headers, "Retry-After": str(math.ceil(wait_s))},
             )
 
-    def wait_s(self, request: web.Request) -> float:
-        """Seconds until its address may connect; 0 when it may now, which is then counted, and has its seat."""
+    def let_in(self, request: web.Request) -> float:
+        """Count its connecting and give it its seat; 0 then, else the seconds until its address may try again."""
         address = self._addresses.of(request)
         if address is None or address.is_loopback:
             return 0.0

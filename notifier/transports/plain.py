@@ -102,7 +102,7 @@ class PlainEndpoints:
     async def event_stream(self, request: web.Request) -> web.StreamResponse:
         headers = cors_headers(self._gate.origin(request))
         node, limits = self._node, self._node.limits
-        if wait_s := self._gate.wait_s(request):
+        if wait_s := self._gate.let_in(request):
             return self._come_back(headers, wait_s, TOO_MANY_COMMANDS)
         if not await self._entrance.opens():
             return self._come_back(headers)

@@ -147,6 +147,12 @@ def test_all_methods_need_the_key_and_post(path: str, url: str) -> None:
         assert response.json()["code"] == status
 
 
+@pytest.mark.parametrize(("headers", "words"), [({}, "is required"), ({"X-API-Key": "other"}, "is not known")])
+def test_a_key_that_is_not_known_is_told_apart_from_none(url: str, headers: dict[str, str], words: str) -> None:
+    response = requests.post(url + "api/info", headers=headers, timeout=10 * SECOND)
+    assert (response.status_code, words in response.json()["message"]) == (401, True)
+
+
 def test_everybody_gets_the_document_and_nobody_can_change_it(url: str) -> None:
     response = requests.get(url + "api/openapi.json", timeout=10 * SECOND)
     assert response.json() == openapi.document()

@@ -39,6 +39,11 @@ async def test_who_ended_what_is_written(caplog: pytest.LogCaptureFixture) -> No
     assert line == {"method": "disconnect", "by": "key 1 at 10.0.0.9", "outcome": "ok", "user": "42"}
 
 
+async def test_which_message_was_asked_about_is_written(caplog: pytest.LogCaptureFixture) -> None:
+    await call("all", "explain", id="m1")
+    assert [line["message_id"] for line in lines(caplog)] == ["m1"]
+
+
 @pytest.mark.parametrize(("mode", "count"), [("off", 0), ("changes", 0), ("all", 2)])
 async def test_publishing_and_reading_are_written_on_request(
     caplog: pytest.LogCaptureFixture, mode: Mode, count: int
