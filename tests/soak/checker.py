@@ -333,12 +333,15 @@ class Checker:
             return True
         match event.code:
             case 0 | 1006:
-                return felt(event.at, SEVERE, node) or kind == "slow"
+                flooded = kind.startswith("sse") and felt(event.at, TO_THE_LOG, node)
+                return flooded or felt(event.at, SEVERE, node) or kind == "slow"
             case 3001:
                 leaving = felt(event.at, ("deploy", "node.terminate"), node)
                 return leaving or (event.reason == "not ready" and felt(event.at, (*TO_THE_LOG, "node."), node))
             case 3008 | 3012:
-                return kind == "slow" or felt(event.at, ("client.freeze", "node.freeze"), node)
+                # What comes at once when the log is back is more than the narrow buffers of these nodes hold.
+                flooded = event.code == 3008 and felt(event.at, TO_THE_LOG, node)
+                return flooded or kind == "slow" or felt(event.at, ("client.freeze", "node.freeze"), node)
             case 3010:
                 return felt(event.at, TO_THE_LOG)
             case _:
