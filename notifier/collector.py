@@ -18,8 +18,9 @@ class Collector:
     nothing is delivered. With the default thresholds that is half of a busy worker's time. So it waits until a crowd
     has gone. What is garbage without a cycle is freed at once all the same.
 
-    Young objects are looked at ten times a second. Python itself would do so when there are so many more than before;
-    where connections come and go that is seldom, and the look is then at very many.
+    Young objects are looked at ten times a second, and after each turn of work for clients (`transports/turns.py`).
+    Python itself would do so when there are so many more than before; where connections come and go that is seldom, and
+    the look is then at very many.
 
     The C allocator keeps freed memory for later unless it lies at the end, and after a crowd some small thing that
     stays lies behind almost all of it. To give it back (malloc_trim(3)) takes a tenth of a second for 400 MiB; that
@@ -43,11 +44,6 @@ class Collector:
         gc.freeze()  # what the imports have made stays for good
         gc.disable()
 
-    @staticmethod
-    def look() -> None:
-        """Ten times a second."""
-        gc.collect(0)
-
     def tick(self) -> None:
         """Once a second."""
         gone = self._stats.ended + self._stats.recoveries.total()
@@ -67,6 +63,11 @@ class Collector:
         if ended >= (enough if is_calm else enough * self.AT_ONCE):
             return True
         return ended > 0 and time.monotonic() - self._collected_at_s > self.AT_LEAST_EVERY_S
+
+
+def look_at_young() -> None:
+    """For garbage cycles."""
+    gc.collect(0)
 
 
 def _malloc_trim() -> Callable[[int], int]:

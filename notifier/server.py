@@ -23,7 +23,7 @@ from notifier.cluster.alone import NoBackends, NoBus
 from notifier.cluster.backends import RabbitMQBackends
 from notifier.cluster.bus import RabbitMQBus
 from notifier.cluster.connection import ControlConnection, Part
-from notifier.collector import Collector
+from notifier.collector import Collector, look_at_young
 from notifier.config import Config
 from notifier.core import leaving
 from notifier.core.archiving import Gathering, Nobody
@@ -126,7 +126,7 @@ class Server:
             self.log = MemoryLog(node.feed, clock, _new_id()[:8])
             node.backends = NoBackends()
         node.log = self.log
-        node.turns = Turns()
+        node.turns = Turns(look_at_young)
         self.shared = Shared(config, self.store, node, self.bus) if self.store is not None else None
         presence = self.shared.presence if self.shared is not None else None
         node.control = Control(node, self.bus, lambda: describe(node), presence)
@@ -364,7 +364,7 @@ class Server:
                 await asyncio.sleep(look - now)
                 self.node.stats.loop_lag.observe(max(0, time.monotonic() - look))
                 if self.collector:
-                    self.collector.look()
+                    look_at_young()
             due = max(due + 1, time.monotonic())
             try:
                 self.node.tick()

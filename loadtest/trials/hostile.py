@@ -49,7 +49,7 @@ CLIENT_KIB = 24
 """What a connection of any kind may cost besides what it is allowed to have waiting."""
 SPARE_MIB = 64
 SPARE_FILES = 20
-KEPT_KIB = 12
+KEPT_KIB = 16
 """Of what an attacker has cost: Python gives memory for small objects back by the MiB, once nothing is in it any more,
 and between those of attackers lie some of clients that have stayed. What is kept is used again, so a second attack must
 not add to it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.collector import Collector
+from notifier.collector import Collector, look_at_young
 from notifier.core.stats import Stats
 
 
@@ -79,12 +79,12 @@ class Cycle:
 def test_young_cycles_go_within_a_tenth_of_a_second_and_old_ones_after_a_crowd(stats: Stats) -> None:
     collector = Collector(stats)
     Cycle()
-    collector.look()
+    look_at_young()
     assert not cycles()
     old = Cycle()
-    collector.look()
+    look_at_young()
     del old
-    collector.look()
+    look_at_young()
     stats.ended += Collector.LEAST_ENDED
     collector.tick()
     assert cycles() == 1, "not while they are still leaving"
@@ -95,7 +95,7 @@ def test_young_cycles_go_within_a_tenth_of_a_second_and_old_ones_after_a_crowd(s
 def test_a_crowd_that_never_stops_coming_and_going_is_looked_through_all_the_same(stats: Stats) -> None:
     collector = Collector(stats)
     old = Cycle()
-    collector.look()
+    look_at_young()
     del old
     for _ in range(Collector.AT_ONCE):
         stats.ended += Collector.LEAST_ENDED
