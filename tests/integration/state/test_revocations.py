@@ -195,7 +195,7 @@ async def test_a_server_with_another_log_knows_what_was_revoked_before_it_takes_
 
     async def kept() -> bool:
         found = await store.call(lambda redis: redis.zrange("notifier:revocations", 0, -1))
-        return b"ann" in b"".join(found)
+        return "ann" in str(found)
 
     await eventually(kept, 30 * SECOND)
     two = await new_server(sections)
