@@ -178,7 +178,8 @@ def make_node(
         later=ticks.later,
         new_id=lambda: f"client-{next(numbers)}",
     )
-    node.log = MemoryLog(node.feed, clock, "epoch-1")
+    node.log = log = MemoryLog(node.feed, clock, "epoch-1")
+    log.ready = True
     node.backends = NoBackends()
     node.archive = NoArchive()
     node.control = Control(node, NoBus(), lambda: describe(node))

@@ -9,12 +9,12 @@ from notifier.core.record import Draft, Record
 class MemoryLog:
     """Appends are read back at once; nothing waits. The epoch must be new with each start."""
 
-    ready = True
     problem = ""
     lag_s = 0.0
     blocked = False
 
     def __init__(self, reader: Reader, clock: Clock, epoch: str) -> None:
+        self.ready = False
         self._reader = reader
         self._clock = clock
         self._end = 0
@@ -23,7 +23,8 @@ class MemoryLog:
         reader.caught_up()
 
     async def start(self) -> None:
-        """Nothing to connect to."""
+        """There is nothing to connect to, but from here on clients may come."""
+        self.ready = True
 
     async def stop(self) -> None:
         """Nothing to let go of."""
