@@ -55,7 +55,8 @@ def _fanout(*points: tuple[int, float], size: int = 200) -> list[Point]:
 
 
 FULL = (
-    Work("fanout", "fanout", _fanout((1000, 50), (1000, 300), (1000, 1200), (10_000, 5)), EVERYBODY),
+    Work("fanout", "fanout", _fanout((1000, 50), (1000, 300), (1000, 1200), (10_000, 5)),
+         (*EVERYBODY, "notifier-delayed")),
     Work("sizes", "fanout", [Point("fanout", 1000, 50, size) for size in (100, 1024, 4096, 16_384)], EVERYBODY),
     Work("unicast", "unicast", [Point("unicast", 1000, 1000), Point("unicast", 10_000, 10_000)],
          (*EVERYBODY, "notifier-amqp")),

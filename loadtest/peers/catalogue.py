@@ -8,15 +8,22 @@ from loadtest.peers.naive import Naive
 from loadtest.peers.nchan import Nchan, NchanEvents, NchanNoDelay
 from loadtest.peers.node import MicroWebSockets, SocketIo, Ws
 from loadtest.peers.peer import Peer
-from loadtest.peers.product import Product, ProductAmqp, ProductDeflate, ProductDelta, ProductEvents
+from loadtest.peers.product import (
+    Product,
+    ProductAmqp,
+    ProductDeflate,
+    ProductDelayed,
+    ProductDelta,
+    ProductEvents,
+)
 from loadtest.peers.python import DjangoChannels, PythonSocketIo, Starlette, Websockets
 from loadtest.peers.rabbitmq import WebMqtt, WebStomp
 
 PEERS: dict[str, type[Peer]] = {
     peer.key: peer
     for peer in (
-        Product, ProductAmqp, ProductEvents, ProductDelta, ProductDeflate, Floor, PythonFloor, MicroWebSockets, Ws,
-        SocketIo, Nchan, NchanNoDelay, NchanEvents, Naive, Websockets, Starlette, PythonSocketIo, DjangoChannels,
-        WebStomp, WebMqtt, Centrifugo, Mercure,
+        Product, ProductAmqp, ProductEvents, ProductDelayed, ProductDelta, ProductDeflate, Floor, PythonFloor,
+        MicroWebSockets, Ws, SocketIo, Nchan, NchanNoDelay, NchanEvents, Naive, Websockets, Starlette, PythonSocketIo,
+        DjangoChannels, WebStomp, WebMqtt, Centrifugo, Mercure,
     )
 }  # fmt: skip

@@ -153,6 +153,14 @@ class ProductAmqp(Product):
     reader = "amqp"
 
 
+class ProductDelayed(Product):
+    """What is published within 40 ms is written together, about what Nagle's algorithm does where it is left on."""
+
+    key = "notifier-delayed"
+    label = "notifier, write delay 40 ms"
+    clients_settings = 'write_delay = "40ms"'
+
+
 class ProductDelta(Product):
     """Subscribers get the difference to the publication before."""
 

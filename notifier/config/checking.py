@@ -8,7 +8,10 @@ import re
 from notifier.config.addresses import RedisAddress, is_loopback, is_stream_url, is_trusted, redis_address
 from notifier.config.file import Config
 from notifier.config.keyfiles import read_key_file, read_public_key
+from notifier.config.rules import Clients
 from notifier.config.sections import Admin, Auth, Redis
+
+LONGEST_WRITE_DELAY_S = 1.0
 
 DEV_SECRET = "for-development-only-never-in-production"  # noqa: S105 - public, and refused off this machine
 DEV_API_KEY = "dev-api-key"
@@ -19,19 +22,7 @@ DEV_OPERATOR = "dev:scrypt:16384:8:1:bm90aWZpZXItZGV2LTEhIQ:C6atF8sO4YS-XAbAStHo
 def check(config: Config) -> list[str]:
     """One sentence for every value that is well-formed but impossible here, or beside another one."""
     problems = _check_auth(config.auth)
-    whole = {
-        "clients.ping_interval": config.clients.ping_interval,
-        "clients.pong_timeout": config.clients.pong_timeout,
-        "clients.connect_timeout": config.clients.connect_timeout,
-        "clients.sse_heartbeat": config.clients.sse_heartbeat,
-    }
-    problems += [
-        f"{key}: {value:g}s; must be whole seconds, at least 1s"
-        for key, value in whole.items()
-        if value < 1 or not value.is_integer()
-    ]
-    if config.clients.pong_timeout >= config.clients.ping_interval:
-        problems.append("clients.pong_timeout: must be shorter than clients.ping_interval")
+    problems += _check_clients(config.clients)
     if not config.rabbitmq.url.startswith(("amqp://", "amqps://")):
         problems.append("rabbitmq.url: must start with amqp:// or amqps://")
     if config.telemetry.otlp_endpoint and not config.telemetry.otlp_endpoint.startswith(("http://", "https://")):
@@ -59,6 +50,28 @@ def check(config: Config) -> list[str]:
     problems += _check_origins(config.server.allowed_origins)
     problems += _check_proxies(config.server.trusted_proxies)
     problems += _check_development_secrets(config)
+    return problems
+
+
+def _check_clients(clients: Clients) -> list[str]:
+    whole = {
+        "clients.ping_interval": clients.ping_interval,
+        "clients.pong_timeout": clients.pong_timeout,
+        "clients.connect_timeout": clients.connect_timeout,
+        "clients.sse_heartbeat": clients.sse_heartbeat,
+    }
+    problems = [
+        f"{key}: {value:g}s; must be whole seconds, at least 1s"
+        for key, value in whole.items()
+        if value < 1 or not value.is_integer()
+    ]
+    if clients.pong_timeout >= clients.ping_interval:
+        problems.append("clients.pong_timeout: must be shorter than clients.ping_interval")
+    if clients.write_delay > LONGEST_WRITE_DELAY_S:
+        problems.append(
+            f"clients.write_delay: {clients.write_delay:g}s; at most {LONGEST_WRITE_DELAY_S:g}s, which "
+            "everybody would notice already"
+        )
     return problems
 
 

@@ -43,6 +43,14 @@ class Clients(Section, frozen=True):
     ] = 100
     command_burst: Annotated[Count, Meta(description="Commands that it may send at once.")] = 1000
     max_buffer: Annotated[Size, Meta(description="Unsent bytes after which a client counts as slow.")] = Size(2**20)
+    write_delay: Annotated[
+        Duration,
+        Meta(
+            description="Shortest time between two writes of what is published; what comes meanwhile is written "
+            "together, which saves CPU where much is published to many. What follows a longer silence does not wait. "
+            "0: as soon as the worker can."
+        ),
+    ] = Duration(0)
     history_limit: Annotated[Count, Meta(description="Most publications in one history reply to a client.")] = 300
     presence_limit: Annotated[
         Count,

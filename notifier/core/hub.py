@@ -114,6 +114,8 @@ class Hub:
 
     A flush that took long is followed by a pause as long, up to `LONGEST_PAUSE_S`: what arrives meanwhile is written
     together, which costs little more than one frame alone, and whatever else the loop has to do gets its turn.
+    `write_delay_s` is the shortest time from the beginning of one flush to that of the next: what comes first after a
+    longer silence does not wait.
     """
 
     def __init__(
@@ -122,8 +124,10 @@ class Hub:
         later: Callable[[float, Callable[[], None]], object],
         clock: Clock,
         stats: Stats,
+        write_delay_s: float = 0.0,
     ) -> None:
         self.epoch = ""
+        self.write_delay_s = write_delay_s
         self._defer = defer
         self._later = later
         self._clock = clock
@@ -203,7 +207,8 @@ class Hub:
         frames = sum(audience.write() for audience in dirty)
         ended = clock.monotonic()
         took_s = ended - started
-        self._not_before = ended + min(took_s, LONGEST_PAUSE_S) if took_s >= SHORTEST_PAUSE_S else 0.0
+        pause_s = min(took_s, LONGEST_PAUSE_S) if took_s >= SHORTEST_PAUSE_S else 0.0
+        self._not_before = max(ended + pause_s, started + self.write_delay_s)
         stats = self._stats
         stats.flush_frames.observe(frames)
         stats.flush_seconds.observe(took_s)

@@ -93,7 +93,7 @@ class Node:
         self.stats = Stats()
         self.rules = Rules(channels)
         self.history = History(history.max_bytes, history.max_quiet_channels)
-        self.hub = Hub(defer, later, clock, self.stats)
+        self.hub = Hub(defer, later, clock, self.stats, clients.write_delay)
         self.max_publication = publications.max_bytes
         self.feed = Feed(
             self.rules,
@@ -280,6 +280,7 @@ class Node:
         forwarded = compiled(rpc)
         changed = self.rules.replace(channels, self.history.end)
         self.own_channels, self.methods.forwarded, self.limits = own_channels, forwarded, clients
+        self.hub.write_delay_s = clients.write_delay
         if changed:
             self.hub.flush()
             self.history.follow(self.rules)

@@ -96,6 +96,7 @@ archive = { size = 100, ttl = "7d" }
         ('[auth]\nhmac_keys = ["short"]', "auth.hmac_keys[0]: 5 bytes; HS256 needs at least 32"),
         ('[clients]\nping_interval = "5s"\npong_timeout = "8s"', "must be shorter"),
         ('[clients]\nping_interval = "1500ms"', "whole seconds"),
+        ('[clients]\nwrite_delay = "5s"', "clients.write_delay: 5s; at most 1s"),
         ('[rabbitmq]\nurl = "http://x"', "amqp://"),
         ('[server]\nallowed_origins = ["example.com"]', "server.allowed_origins[0]"),
         ('[server]\nallowed_origins = ["https://a.example/path"]', "nothing after it"),

@@ -88,6 +88,29 @@ def test_after_a_flush_comes_a_pause_as_long_but_never_a_long_one(flush_s: float
     assert offsets(client) == [1, 2, 3]
 
 
+def test_with_a_write_delay_what_comes_soon_after_a_write_waits_for_the_next() -> None:
+    ticks, clock = Ticks(), ManualClock()
+    hub = Hub(ticks, ticks.later, clock, Stats(), write_delay_s=0.04)
+    client = RecordingConnection()
+    hub.join("a", client, PLAIN)
+    hub.publish(pub("a", 1), RULE)
+    ticks.end()
+    assert offsets(client) == [1]  # nobody waits without need
+    clock.advance(0.01)
+    hub.publish(pub("a", 2), RULE)
+    ticks.end()
+    assert client.writes == []
+    assert ticks.delays == [pytest.approx(0.03)]
+    hub.publish(pub("a", 3), RULE)
+    hub.flush()
+    assert len(client.writes) == 1
+    assert offsets(client) == [2, 3]
+    clock.advance(0.05)
+    hub.publish(pub("a", 4), RULE)
+    ticks.end()
+    assert offsets(client) == [4]
+
+
 def test_each_encoding_gets_its_own_bytes(hub: Hub, ticks: Ticks) -> None:
     hub.epoch = "e"
     socket, stream = RecordingConnection(), RecordingConnection()

@@ -175,6 +175,11 @@ async def test_limits_hold_for_those_who_are_connected(place: Place) -> None:
     assert (await subscribe(client, "news.2"))["error"]["code"] == 106
 
 
+async def test_a_new_write_delay_holds_from_the_next_write_on(place: Place) -> None:
+    place.reload(NEWS, PLAIN, clients=Clients(write_delay=Duration(0.5)))
+    assert place.node.hub.write_delay_s == 0.5
+
+
 async def test_many_clients_are_moved_in_slices(place: Place) -> None:
     clients = [await place.client() for _ in range(FOLLOW_AT_ONCE + 1)]
     for client in clients:
