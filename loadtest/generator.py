@@ -132,7 +132,7 @@ class Generator:
         spec = self._spec
         traffic, bodies = spec.traffic, Bodies(spec.traffic.size)
         places = traffic.places()
-        every = max(1, min(spec.sample_every, len(ready) // spec.sample_least))
+        every = max(1, len(ready) // spec.samples)
         for place, one in enumerate(ready):
             fd = one.socket.fileno()
             if place % every == 0:

@@ -24,6 +24,9 @@ SETTLE_S = 2.0
 # One connection in so many is looked at closely. Where each gets little, there is time for more.
 SAMPLE_EVERY = {"fanout": 50, "mixed": 50}
 SAMPLE_EVERY_ELSE = 5
+SAMPLE_LEAST = 20
+# Where each gets very much there are fewer: the broker shares their core, and must not come too late.
+SAMPLED_A_SECOND = 8000
 TRAFFIC: dict[str, Literal["fanout", "unicast", "mixed"]] = {
     "fanout": "fanout",
     "subscribers": "fanout",
@@ -155,7 +158,7 @@ class Measurement:
             server_core=timing.server_core,
             client_core=timing.client_core,
             read_every_s=timing.read_every_s,
-            sample_every=SAMPLE_EVERY.get(traffic.kind, SAMPLE_EVERY_ELSE),
+            samples=_samples(traffic),
         )
         crowd = self._helper(generator.main, spec)
         opened = crowd.hear(orders.Opened)
@@ -227,3 +230,9 @@ class Measurement:
         helper = Helper(main, spec)
         self._helpers.append(helper)
         return helper
+
+
+def _samples(traffic: Traffic) -> int:
+    wanted = max(SAMPLE_LEAST, traffic.connections // SAMPLE_EVERY.get(traffic.kind, SAMPLE_EVERY_ELSE))
+    each_gets = traffic.rate * traffic.most_copies / traffic.connections
+    return max(1, min(wanted, int(SAMPLED_A_SECOND / each_gets)))

@@ -11,8 +11,7 @@ from loadtest.wire import Wire
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """`sample_every`: one connection in so many is parsed in full, but at least `sample_least`; the others are
-    read every `read_every_s`."""
+    """`samples`: about so many connections are parsed in full; the others are read every `read_every_s`."""
 
     port: int
     wire: Wire
@@ -21,10 +20,9 @@ class Spec(msgspec.Struct, frozen=True):
     server_core: int
     client_core: int
     read_every_s: float
-    sample_every: int
+    samples: int
     in_flight: int = 128
     open_deadline_s: float = 120.0
-    sample_least: int = 20
 
 
 class Opened(msgspec.Struct, frozen=True):

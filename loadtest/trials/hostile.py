@@ -107,7 +107,7 @@ class Hostile(Trial):
             [node] = cluster.nodes
             spec = steady.Spec(
                 node.port, ProductWire(nodes.SECRET), traffic, [node.pid], self.cores.servers, self.cores.clients,
-                READ_EVERY_S, sample_every=1, sample_least=chosen.clients,
+                READ_EVERY_S, samples=chosen.clients,
             )  # fmt: skip
             stay = Helper(generator.main, spec)
             try:

@@ -48,7 +48,7 @@ class Reconnect(Trial):
             [node] = cluster.nodes
             spec = steady.Spec(
                 node.port, ProductWire(nodes.SECRET), traffic, [node.pid], self.cores.servers, self.cores.clients,
-                READ_EVERY_S, sample_every=1, sample_least=chosen.steady,
+                READ_EVERY_S, samples=chosen.steady,
             )  # fmt: skip
             stay = Helper(generator.main, spec)
             try:

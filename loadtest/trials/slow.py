@@ -56,7 +56,7 @@ class Slow(Trial):
             [node] = cluster.nodes
             spec = orders.Spec(
                 node.port, ProductWire(nodes.SECRET), traffic, [node.pid], self.cores.servers, self.cores.clients,
-                READ_EVERY_S, sample_every=1, sample_least=chosen.clients,
+                READ_EVERY_S, samples=chosen.clients,
             )  # fmt: skip
             crowd = Helper(generator.main, spec)
             try:
