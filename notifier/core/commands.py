@@ -67,7 +67,9 @@ async def run(session: Session, commands: list[Command]) -> None:
 
 
 async def _run_all(session: Session, commands: list[Command]) -> None:
-    for command in commands:
+    for number, command in enumerate(commands):
+        if number:
+            await _let_others_go_on(session)
         if session.closed:
             return
         try:
@@ -80,16 +82,15 @@ async def _run_all(session: Session, commands: list[Command]) -> None:
             _answer_error(session, command, error.error)
         if session.failed:
             return
-        await _let_others_go_on(session)
+        if session.connection.is_behind:  # no more answers are made for who has not taken those before
+            await session.connection.breathe()
 
 
 async def _let_others_go_on(session: Session) -> None:
-    """A frame may hold a thousand commands, a connection's next frame be there already, and nothing in between wait: so
-    somebody's long answers would hold up everybody else. Nor are any made for who has not taken those before."""
+    """A frame may hold a thousand commands, and nothing in between wait: so somebody's long answers would hold up
+    everybody else."""
     if session.node.turns.is_over:
         await session.node.turns.wait(allowance.row_of(session))
-    if session.connection.is_behind:
-        await session.connection.breathe()
 
 
 async def _run_one(session: Session, command: Command) -> None:

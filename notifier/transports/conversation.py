@@ -65,7 +65,7 @@ class Conversation(Line):
                     transport.pause_reading()  # for good: it is gone when the closing handshake's time is over
                     self._reader.forget()
                     return
-                if turns.is_over:
+                if self._reader.waiting and turns.is_over:
                     await self._turn()
         except FrameError as error:
             self._end(Disconnect(error.code, str(error)))

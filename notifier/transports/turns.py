@@ -15,8 +15,8 @@ from collections.abc import Callable
 from notifier.core.ports import Row
 
 LONGEST_S = 0.002
-LONGEST_WHILE_OTHERS_WAIT_S = 0.0005
-WOKEN = 2  # each may do one piece of work, whatever that takes
+LONGEST_WHILE_OTHERS_WAIT_S = 0.001
+WOKEN = 4  # each may do one piece of work, whatever that takes
 PASSED_OVER = 16  # turns in which a row may wait for those before it
 
 
