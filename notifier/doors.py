@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -24,6 +25,7 @@ from notifier.telemetry import logs
 from notifier.telemetry.profile import Profiler
 from notifier.transports import garbage, seats
 from notifier.transports.address import Addresses
+from notifier.transports.doorstep import Doorsteps, Endpoint
 from notifier.transports.emulation import EmulationEndpoints
 from notifier.transports.entrance import Entrance
 from notifier.transports.gate import Gate
@@ -75,6 +77,8 @@ class Doors:
         self._note_expiry()
         self.runners: list[web.AppRunner] = []
         self._listeners: list[Listener] = []
+        self._steps: list[Doorsteps] = []
+        self._websockets: dict[bytes, Endpoint] = {}
         self.address = self.admin_address = ""
 
     async def open(self) -> None:
@@ -110,6 +114,8 @@ class Doors:
     async def clear(self) -> None:
         """Let go of everything."""
         self.close()
+        while self._steps:
+            self._steps.pop().clear()
         while self.runners:
             await self.runners.pop().cleanup()
 
@@ -124,7 +130,9 @@ class Doors:
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - it has been set up
         tls = self.certificate.context if self.certificate is not None else None
-        listener = Listener(garbage.protocols(runner.server, KEEPALIVE_S), tls)
+        steps = Doorsteps(garbage.protocols(runner.server, KEEPALIVE_S), self._websockets, KEEPALIVE_S)
+        self._steps.append(steps)
+        listener = Listener(steps, tls)
         self._listeners.append(listener)
         try:
             host, port = await listener.open(host, port, shared=self._shared)
@@ -146,7 +154,7 @@ class Doors:
     def _add_clients_routes(self, route: web.UrlDispatcher) -> None:
         node, gate, entrance = self._node, self._gate, self._entrance
         # No HEAD where an answer has no end, or is a handshake: both are for GET alone (RFC 6455 section 4.1).
-        route.add_get("/connection/websocket", WebSocketEndpoint(node, gate, entrance).handle, allow_head=False)
+        self._add_websocket(route, "/connection/websocket", WebSocketEndpoint(node, gate, entrance).handle)
         emulation = EmulationEndpoints(node, gate, entrance)
         for method in ("POST", "OPTIONS"):
             route.add_route(method, "/connection/http_stream", emulation.http_stream)
@@ -154,7 +162,7 @@ class Doors:
         for method in ("GET", "POST"):
             route.add_route(method, "/connection/sse", emulation.event_stream)
         one_way = UnidirectionalEndpoints(node, gate, entrance)
-        route.add_get("/connection/uni_websocket", one_way.websocket, allow_head=False)
+        self._add_websocket(route, "/connection/uni_websocket", one_way.websocket)
         for method in ("GET", "POST"):
             route.add_route(method, "/connection/uni_sse", one_way.event_stream)
         for method in ("POST", "OPTIONS"):
@@ -162,9 +170,14 @@ class Doors:
         plain = PlainEndpoints(node, gate, entrance, self._config.auth, self._keys)
         route.add_get("/sse", plain.event_stream, allow_head=False)
         route.add_options("/sse", plain.preflight)
-        route.add_get("/ws", plain.websocket, allow_head=False)
+        self._add_websocket(route, "/ws", plain.websocket)
         route.add_get("/livez", self._status.livez)
         route.add_get("/readyz", self._status.readyz)
+
+    def _add_websocket(self, route: web.UrlDispatcher, path: str, handler: Handler) -> None:
+        """By the short way where it can be gone, and by aiohttp's, which has an answer to everything else."""
+        route.add_get(path, handler, allow_head=False)
+        self._websockets[path.encode()] = partial(self._in_turn, handler=handler)
 
     def _add_operators_routes(self, route: web.UrlDispatcher) -> None:
         config, keys = self._config, self._keys
