@@ -18,7 +18,8 @@ class Collector:
     nothing is delivered. With the default thresholds that is half of a busy worker's time. So it waits until a crowd
     has gone. What is garbage without a cycle is freed at once all the same.
 
-    Young objects are looked at ten times a second, and after each turn of work for clients (`transports/turns.py`).
+    Young objects are looked at ten times a second, and more often while there is work for clients
+    (`transports/turns.py`).
     Python itself would do so when there are so many more than before; where connections come and go that is seldom, and
     the look is then at very many.
 

@@ -10,6 +10,7 @@ it. Everything else is aiohttp's, as if it had been there from the beginning.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -24,6 +25,7 @@ from notifier.transports.line import HandedOver
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_BODY = re.compile(rb"content-length|transfer-encoding", re.IGNORECASE)
 READ_AHEAD_BYTES = 16384  # behind the request, until the connection is somebody's
 
 
@@ -162,8 +164,9 @@ class Doorstep(asyncio.Protocol):
 
 
 def _path_of(data: bytes) -> bytes:
-    """Of a request that is there to its end and begins as those for WebSockets do; empty for any other."""
-    if not data.startswith(b"GET ") or b"\r\n\r\n" not in data:
+    """Of a request that begins as those for WebSockets do, is there to its end and has no body; empty for any other."""
+    head, end, _ = data.partition(b"\r\n\r\n")
+    if not end or not head.startswith(b"GET ") or _BODY.search(head):
         return b""
     return data[4 : data.find(b" ", 4)].partition(b"?")[0]
 

@@ -17,16 +17,17 @@ from notifier.core.ports import Row
 LONGEST_S = 0.002
 LONGEST_WHILE_OTHERS_WAIT_S = 0.001
 WOKEN = 4  # each may do one piece of work, whatever that takes
+TIDY_EVERY_S = 0.01
 PASSED_OVER = 16  # turns in which a row may wait for those before it
 
 
 class Turns:
-    """Must be made inside a running loop. `tidy` is done at each turn's end: what one turn leaves takes no time."""
+    """Must be made inside a running loop. `tidy` is done between turns, often enough that it never takes long."""
 
     def __init__(self, tidy: Callable[[], object] = int) -> None:
         self._tidy = tidy
         self._loop = asyncio.get_running_loop()
-        self._began = 0.0
+        self._began = self._tidied = 0.0
         self._next: asyncio.Handle | None = None
         self._rows: list[deque[asyncio.Future[None]]] = [deque() for _ in Row]
         self._passed_over = [0 for _ in Row]
@@ -63,7 +64,9 @@ class Turns:
 
     def _end(self) -> None:
         self._next = None
-        self._tidy()
+        if self._began - self._tidied >= TIDY_EVERY_S:
+            self._tidied = self._began
+            self._tidy()
         woken = 0
         for row, waiting in enumerate(self._rows):
             late = self._passed_over[row] >= PASSED_OVER

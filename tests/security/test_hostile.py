@@ -177,7 +177,8 @@ async def test_headers_byte_by_byte_end_with_the_time_for_them(
 
 async def test_the_bounds_of_requests_are_those_that_were_asked_for(server: RunningServer) -> None:
     """aiohttp leaves all of them out, with a warning only, when it does not know the name of one."""
-    async with raw(server):
+    async with raw(server) as peer:
+        await peer.send(b"G")
         handling = server.server.doors.runners[0].server
         assert handling is not None
         await eventually(lambda: bool(handling.connections), 5 * SECOND)

@@ -326,7 +326,7 @@ async def test_a_client_that_went_before_it_was_answered_is_no_error(
     server: RunningServer, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As when a node was frozen for longer than its clients waited."""
-    monkeypatch.setattr(aiohttp.web.Request, "transport", None)
+    monkeypatch.setattr(aiohttp.web.BaseRequest, "transport", None)
     headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} if "websocket" in path else {}  # fmt: skip
     async with server.http.get(f"{server.url}{path}", headers=headers) as response:

@@ -96,3 +96,13 @@ async def test_a_flood_alone_has_whole_turns() -> None:
     for _ in range(6):
         await asyncio.sleep(0)
     assert all(task.done() for task in flood)
+
+
+async def test_what_turns_leave_behind_is_tidied_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    tidied: list[float] = []
+    monkeypatch.setattr(turns, "TIDY_EVERY_S", 0.005)
+    shared, done = Turns(lambda: tidied.append(time.monotonic())), list[str]()
+    began = time.monotonic()
+    await asyncio.gather(*(work(shared, 5, done, str(number)) for number in range(10)))
+    took_s = time.monotonic() - began
+    assert 1 <= len(tidied) <= took_s / 0.005 + 1
