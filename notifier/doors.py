@@ -175,7 +175,7 @@ class Doors:
         route.add_get("/readyz", self._status.readyz)
 
     def _add_websocket(self, route: web.UrlDispatcher, path: str, handler: Handler) -> None:
-        """By the short way where it can be gone, and by aiohttp's, which has an answer to everything else."""
+        """By the short way where that can be taken, and by aiohttp's, which has an answer to everything else."""
         route.add_get(path, handler, allow_head=False)
         self._websockets[path.encode()] = partial(self._in_turn, handler=handler)
 

@@ -2,7 +2,7 @@
 
 aiohttp serves a connection's requests one after the other. A WebSocket's is the only one, and its connection is taken
 from aiohttp at once (`line.py`): two tasks, a request's way through the application and all that keeps them were made
-for nothing, a fifth of what it costs to let a client in, and after an outage all clients come at once. So where the
+for nothing, a seventh of what it costs to let a client in, and after an outage all clients come at once. So where the
 first bytes are the whole of a request for a WebSocket, its endpoint is asked from here. aiohttp's parser still reads
 it. Everything else is aiohttp's, as if it had been there from the beginning.
 """
@@ -48,7 +48,7 @@ class Doorsteps:
 
     def clear(self) -> None:
         for one in list(self.there):
-            one.leave()
+            one.cut_off()
 
 
 class Doorstep(asyncio.Protocol):
@@ -89,7 +89,7 @@ class Doorstep(asyncio.Protocol):
             if self._work is not None:
                 self._work.cancel()
 
-    def leave(self) -> None:
+    def cut_off(self) -> None:
         """The server ends."""
         if self.transport is not None:
             self.transport.abort()
