@@ -119,7 +119,8 @@ def test_keys_of_the_configuration_exist(page: Page) -> None:
 
 def _routes() -> set[str]:
     text = (ROOT / "notifier" / "doors.py").read_text()
-    found = set(re.findall(r"add_(?:get|post|options|route|websocket)\((?:\"\*\"|method|route)?,?\s*\"(/[^\"]*)\"", text))
+    adding = r"add_(?:get|post|options|route|websocket)\((?:\"\*\"|method|route)?,?\s*\"(/[^\"]*)\""
+    found = set(re.findall(adding, text))
     return {path for path in found if "{" not in path}
 
 
