@@ -46,7 +46,7 @@ class Clients(Section, frozen=True):
     write_delay: Annotated[
         Duration,
         Meta(
-            description="Shortest time between two writes of what is published; what comes meanwhile is written "
+            description="How long after a write what is published next may wait: all that comes meanwhile is written "
             "together, which saves CPU where much is published to many. What follows a longer silence does not wait. "
             "0: as soon as the worker can."
         ),

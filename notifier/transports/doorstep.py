@@ -25,6 +25,7 @@ from notifier.transports.line import HandedOver
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_END = b"\r\n\r\n"
 _BODY = re.compile(rb"content-length|transfer-encoding", re.IGNORECASE)
 READ_AHEAD_BYTES = 16384  # behind the request, until the connection is somebody's
 
@@ -106,18 +107,19 @@ class Doorstep(asyncio.Protocol):
         if endpoint is None:
             return False
         parser = HttpRequestParser(
-            self,  # type: ignore[arg-type] # it is asked for nothing where there is no body
+            self,  # type: ignore[arg-type] # it is asked for nothing, since there is no body
             asyncio.get_running_loop(),
             READ_AHEAD_BYTES,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
             max_headers=MAX_HEADERS,
         )
+        end = data.find(_END) + len(_END)  # what is behind it may be anything, and of any length
         try:
-            messages, upgraded, rest = parser.feed_data(data)
+            messages, upgraded, _ = parser.feed_data(data[:end])
         except HttpProcessingError:
             return False
-        if not upgraded or len(messages) != 1:
+        if not upgraded:
             return False
         transport = self.transport
         assert transport is not None  # noqa: S101 - it has just brought these bytes
@@ -127,7 +129,7 @@ class Doorstep(asyncio.Protocol):
         [(message, payload)] = messages
         loop = asyncio.get_running_loop()
         request = web.BaseRequest(message, payload, self, None, None, loop)  # type: ignore[arg-type]
-        self._keep(rest)
+        self._keep(data[end:])
         self._work = loop.create_task(self._ask(endpoint, request))
         return True
 
@@ -137,13 +139,22 @@ class Doorstep(asyncio.Protocol):
         except HandedOver:
             return
         except web.HTTPException as refused:
-            answer = refused
+            answer = refused.with_traceback(None)  # which would be a circle of objects
+        except asyncio.CancelledError:
+            self._end()
+            raise
         except Exception:  # noqa: BLE001 - nothing else would answer
             LOGGER.exception("a request for a WebSocket failed")
             answer = web.Response(status=HTTPStatus.INTERNAL_SERVER_ERROR, text="internal error\n")
-        if self.transport is not None:
-            self.transport.write(_last_answer(answer))
-            self.transport.close()
+        self._end(answer)
+
+    def _end(self, answer: web.StreamResponse | None = None) -> None:
+        """With an answer, when somebody is there to read it."""
+        transport = self.transport
+        if transport is not None:
+            if answer is not None:
+                transport.write(_last_answer(answer))
+            transport.close()
 
     def _keep(self, data: bytes) -> None:
         """What a client sends before it has the answer to its request waits for whoever takes its connection."""
@@ -165,7 +176,7 @@ class Doorstep(asyncio.Protocol):
 
 def _path_of(data: bytes) -> bytes:
     """Of a request that begins as those for WebSockets do, is there to its end and has no body; empty for any other."""
-    head, end, _ = data.partition(b"\r\n\r\n")
+    head, end, _ = data.partition(_END)
     if not end or not head.startswith(b"GET ") or _BODY.search(head):
         return b""
     return data[4 : data.find(b" ", 4)].partition(b"?")[0]

@@ -11,7 +11,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from notifier.core import commands
+from notifier.core import allowance, commands
 from notifier.core.node import Node
 from notifier.core.session import Session
 from notifier.errors import Unavailable
@@ -61,11 +61,15 @@ class Inbox:
             await self._run(found)
 
     async def _run(self, found: list[Command]) -> None:
+        session = self._session
+        turns, row = session.node.turns, allowance.row_of(session)
+        if turns.must_wait(row):  # it may have waited for its body since its request had a turn
+            await turns.wait(row)
         try:
-            await commands.run(self._session, found)
+            await commands.run(session, found)
         except Exception:  # whatever went wrong must not pass for an orderly end
-            _logger.exception("a command failed", extra={"client": self._session.client_id})
-            self._session.disconnect(codes.INTERNAL_ERROR)
+            _logger.exception("a command failed", extra={"client": session.client_id})
+            session.disconnect(codes.INTERNAL_ERROR)
 
 
 class EmulationEndpoints:

@@ -19,8 +19,19 @@ LOGGER = logging.getLogger("notifier.http")
 """For aiohttp's server."""
 
 UNREADABLE = "this is no HTTP request that can be read\n"
+LINGERING_S = 1.0  # until a connection ends on which a part of a body was thrown away
 MAX_HEADERS = 64
 MAX_LINE_BYTES = 8190  # the request's first line, and each header
+
+
+class _Waste:
+    """Is given by aiohttp what comes, as a WebSocket's parser is."""
+
+    def feed_data(self, _data: bytes) -> tuple[bool, bytes]:
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Nothing is missing."""
 
 
 class OurFaultsOnly(logging.Filter):
@@ -38,6 +49,16 @@ class Protocol(web.RequestHandler):
     """aiohttp's, with an answer to garbage that says the same whatever it was."""
 
     __slots__ = ()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """aiohttp goes on reading what is left of a refused body, so that the client gets the answer. A compressed one
+        would be unpacked for that, up to a thousand times what has come and in one go; it is thrown away as it is."""
+        if "Content-Encoding" in request.headers and not request.content.is_eof():
+            self.set_parser(_Waste())  # type: ignore[arg-type] # it asks for nothing but what is there
+            self._lingering_time = LINGERING_S
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import socket as sockets
@@ -13,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.streams import StreamReader
 
 from notifier.config import ChannelRule, Clients, Duration, Size
 from notifier.config import Server as ServerSection
@@ -571,6 +573,31 @@ async def test_a_body_is_measured_as_it_comes_and_as_it_unpacks(server: RunningS
     assert len(packed) < 65_536
     async with server.http.post(f"{server.url}{path}", data=packed, headers={"Content-Encoding": "gzip"}) as response:
         assert response.status == 413
+
+
+@pytest.mark.parametrize("path", ["/connection/http_stream", "/connection/sse", "/emulation", "/api/publish"])
+async def test_what_is_left_of_a_refused_body_is_not_unpacked(
+    server: RunningServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = 0
+    feed = StreamReader.feed_data
+
+    def counting(self: StreamReader, data: bytes, *rest: Any) -> bool:
+        nonlocal unpacked
+        unpacked += len(data)
+        return feed(self, data, *rest)
+
+    monkeypatch.setattr(StreamReader, "feed_data", counting)
+    packed = gzip.compress(bytes(100_000_000))  # 97 KB
+    with contextlib.suppress(aiohttp.ClientConnectionError):  # it may still have been sending
+        async with server.http.post(
+            f"{server.url}{path}", data=packed, headers={"Content-Encoding": "gzip"}
+        ) as response:
+            assert response.status in {401, 413}
+    await eventually(lambda: unpacked)
+    async with server.http.get(f"{server.url}/livez") as response:  # whatever goes on has had its turn
+        assert response.status == 200
+    assert unpacked < 10_000_000
 
 
 @pytest.mark.parametrize("path", ["/connection/http_stream", "/connection/sse", "/emulation"])

@@ -138,6 +138,10 @@ async def test_the_endpoint_gets_the_request_as_aiohttp_reads_it(place: Place) -
         REQUEST.replace(b"Host: x", b"Host: x\r\nTRANSFER-encoding: chunked") + b"0\r\n\r\n",
         REQUEST.replace(b"Host: x", b"X: " + b"x" * 9000),
         b"\x16\x03\x01",
+        b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100,
+        # What follows is not looked at, whatever it is.
+        b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"1\r\nx\r\n" * 6000,
     ],
 )
 async def test_everything_else_is_aiohttps_from_the_first_byte(place: Place, data: bytes) -> None:
@@ -216,6 +220,20 @@ async def test_the_endpoint_hears_when_the_client_goes(place: Place) -> None:
     await eventually(lambda: place.endpoint.cancelled)
     assert place.wire.written == b""
     assert not place.steps.there
+
+
+async def test_an_endpoint_that_was_given_up_leaves_no_connection_behind(place: Place) -> None:
+    place.endpoint.answer = asyncio.CancelledError()
+    place.step.data_received(REQUEST)
+    await eventually(lambda: place.wire.closed)
+    assert place.wire.written == b""
+
+
+async def test_a_refusal_is_no_circle_of_objects(place: Place) -> None:
+    refused = place.endpoint.answer = web.HTTPForbidden()
+    place.step.data_received(REQUEST)
+    await answered(place)
+    assert refused.__traceback__ is None
 
 
 async def test_who_says_nothing_does_not_stay() -> None:
