@@ -158,7 +158,7 @@ class Measurement:
             server_core=timing.server_core,
             client_core=timing.client_core,
             read_every_s=timing.read_every_s,
-            samples=_samples(traffic),
+            samples=samples_of(traffic),
         )
         crowd = self._helper(generator.main, spec)
         opened = crowd.hear(orders.Opened)
@@ -232,7 +232,7 @@ class Measurement:
         return helper
 
 
-def _samples(traffic: Traffic) -> int:
+def samples_of(traffic: Traffic) -> int:
     wanted = max(SAMPLE_LEAST, traffic.connections // SAMPLE_EVERY.get(traffic.kind, SAMPLE_EVERY_ELSE))
     each_gets = traffic.rate * traffic.most_copies / traffic.connections
-    return max(1, min(wanted, int(SAMPLED_A_SECOND / each_gets)))
+    return max(1, min(wanted, int(SAMPLED_A_SECOND / each_gets))) if each_gets else wanted
