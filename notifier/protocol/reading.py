@@ -40,6 +40,13 @@ class Message(NamedTuple):
 _PART = Message(PART, b"")
 
 
+def is_text(data: bytes, text: bytes) -> bool:
+    """Whether these bytes are one frame of a client's that holds exactly this text of at most 125 bytes."""
+    if len(data) != len(text) + 6 or data[0] != _FINAL | TEXT or data[1] != 0x80 | len(text):
+        return False
+    return _unmasked(data[6:], data[2:6]) == text
+
+
 class FrameReader:
     """`feed` it bytes, then `read` until there is nothing. With `packed`, messages may be compressed, each with a
     window of its own (permessage-deflate with `client_no_context_takeover`)."""
@@ -59,6 +66,11 @@ class FrameReader:
     def waiting(self) -> int:
         """How many bytes have not been read."""
         return len(self._buffer) - self._at
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the next byte begins a message."""
+        return not self._buffer and self._begun is None
 
     def feed(self, data: bytes) -> None:
         if not self._buffer:

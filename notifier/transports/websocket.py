@@ -8,7 +8,8 @@ from notifier.core import commands
 from notifier.core.node import Node
 from notifier.core.session import Session
 from notifier.protocol.encoding import JSON_WEBSOCKET, PROTOBUF_WEBSOCKET, ClientEncoding, deflated
-from notifier.transports.conversation import converse
+from notifier.protocol.reading import is_text
+from notifier.transports.conversation import Conversation, converse
 from notifier.transports.entrance import Entrance, gone, unavailable
 from notifier.transports.gate import Gate
 from notifier.transports.handshake import Handshake, handshake
@@ -16,6 +17,28 @@ from notifier.transports.line import HandedOver, transport_of
 from notifier.transports.outlet import WebSocketOutlet
 
 JSON, PROTOBUF = "centrifuge-json", "centrifuge-protobuf"
+PONG = b"{}"  # in JSON: a command without anything (protocol.md section 2.1)
+
+
+class Talk(Conversation):
+    """Most of what silent clients send are answers to pings. Those are taken at once: a task for each would be half of
+    what a ping costs."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        session = self.outlet.session
+        if (
+            session.awaits_pong
+            and is_text(data, PONG)
+            and self._work is None
+            and self._reader.is_between
+            and session.encoding.codec.name == "json"
+            and not session.closed
+        ):
+            session.awaits_pong = False
+        else:
+            super().data_received(data)
 
 
 class WebSocketEndpoint:
@@ -38,7 +61,7 @@ class WebSocketEndpoint:
             return gone()
         outlet = WebSocketOutlet(transport, limits.max_buffer, limits.close_timeout)
         outlet.session = Session(self._node, outlet, "websocket", _encoding(request, shake))
-        converse(request, shake, outlet, _take).begin()
+        converse(request, shake, outlet, _take, Talk).begin()
         raise HandedOver
 
 
