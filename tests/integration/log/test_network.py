@@ -275,7 +275,7 @@ async def test_a_node_that_is_cut_off_keeps_its_clients_and_does_not_call_lost_w
         await scene.more_is_published(20)
         published = await scene.everything_is_heard_once_and_in_order()
         later = [pair for pair in published if pair[0] > read_elsewhere]
-        await eventually(lambda: pairs(recovered["publications"]) + newcomer.heard == later)
+        await eventually(lambda: pairs(recovered.get("publications", [])) + newcomer.heard == later)
         await eventually(lambda: pairs(missed["publications"]) + returned.heard == published[6:])
 
 
