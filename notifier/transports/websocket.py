@@ -17,12 +17,11 @@ from notifier.transports.line import HandedOver, transport_of
 from notifier.transports.outlet import WebSocketOutlet
 
 JSON, PROTOBUF = "centrifuge-json", "centrifuge-protobuf"
-PONG = b"{}"  # in JSON: a command without anything (protocol.md section 2.1)
+PONG = b"{}"  # in JSON: a command without anything
 
 
 class Talk(Conversation):
-    """Most of what silent clients send are answers to pings. Those are taken at once: a task for each would be half of
-    what a ping costs."""
+    """Most of what silent clients send are answers to pings. Those are taken at once, without a task."""
 
     __slots__ = ()
 
