@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import struct
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -18,8 +20,8 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from rstream import exceptions, schema
 from rstream.client import Client
 from rstream.connection import Connection, ConnectionClosed
-from rstream.constants import OffsetType
-from rstream.encoding import encode_frame
+from rstream.constants import Key, OffsetType
+from rstream.encoding import decode_frame, encode_frame
 
 from notifier.broker.link import Lost, describe
 from notifier.config import RabbitMQ
@@ -27,16 +29,29 @@ from notifier.tasks import end
 
 _logger = logging.getLogger(__name__)
 
-Chunk = schema.Deliver
 T = TypeVar("T")
 
 PORT, TLS_PORT, TLS_SCHEME = 5552, 5551, "rabbitmq-stream+tls"
 FRAME_MAX = 2**20
 READ_BYTES = 2**16
-WAITING_CHUNKS = 2
 SILENT_HEARTBEATS = 3
 GONE = "the stream was deleted or moved"
 _ID = 0  # of the one subscription of a connection
+_MESSAGES = 0  # the kind of a chunk; others are the broker's own, and never sent
+
+
+_DELIVER = Key.Deliver.value.to_bytes(2) + (1).to_bytes(2)  # with the version of its layout
+_HEADER = struct.Struct(">4x B bb HI q QQ III 4x")
+"""Of a chunk in its frame (deps/rabbitmq_stream/docs/PROTOCOL.adoc, section Deliver): key and version; subscription;
+magic and version, kind; entries, messages; time; epoch, first offset; checksum, length, trailer's length; reserved."""
+
+
+class Chunk(NamedTuple):
+    """Messages as they lie on the broker's disk: so many entries, the first one of which stands at this place."""
+
+    first_place: int
+    entries: int
+    data: bytes
 
 
 class Address(NamedTuple):
@@ -131,18 +146,16 @@ class StreamConnection:
             self.heard()
             try:
                 await on_chunk(chunk)
-            except Exception as error:  # rstream would go on with the next one
-                _logger.exception("a chunk could not be handled", extra={"place": chunk.chunk_first_offset})
+            except Exception as error:
+                _logger.exception("a chunk could not be handled", extra={"place": chunk.first_place})
                 self._give_up(error)
-                await asyncio.Event().wait()
-            self._client.handled()
+                raise ConnectionClosed from error  # nothing more is read
             self.heard()
 
         client = self._client
-        client.add_handler(schema.Deliver, handle, name=str(_ID))
         client.add_handler(schema.Heartbeat, lambda _: self.heard(), name="heard")
         client.add_handler(schema.MetadataUpdate, lambda _: self.lose(GONE), name="gone")
-        await client.run_queue_listener_task(_ID, handle)
+        client.on_chunk = handle
         specification = schema.OffsetSpec.from_params(start, value)
         await self._do(client.subscribe(stream, _ID, specification, credit))
         self.heard()
@@ -167,7 +180,7 @@ class StreamConnection:
         loop = asyncio.get_running_loop()
         while loop.time() - self._heard_at < SILENT_HEARTBEATS * self._heartbeat_s:
             await asyncio.sleep(self._heartbeat_s / 2)
-            if not self._client.listens:
+            if self._client.is_handling:
                 self.heard()
         self.lose("the broker fell silent")
 
@@ -193,8 +206,10 @@ class StreamConnection:
 
 
 class _Client(Client):
-    """rstream's client. It tells when it has ended and why, and reads no faster than chunks are handled, so that those
-    wait at the broker and not in our memory."""
+    """rstream's client. It tells when it has ended and why, and reads nothing while `on_chunk` handles a chunk, so that
+    those behind it wait at the broker and not in our memory."""
+
+    on_chunk: Callable[[Chunk], Awaitable[None]]
 
     def __init__(
         self,
@@ -217,9 +232,10 @@ class _Client(Client):
         )
         self._on_end = on_end
         self._on_error = on_error
+        self.is_handling = False
 
     async def start(self) -> None:
-        self._conn = connection = _Connection(self.host, self.port, self._ssl_context)
+        self._conn = connection = _Connection(self.host, self.port, self._ssl_context, self._handle)
         await connection.open()
         if not self._is_not_closed:  # it was ended meanwhile, and a cancellation can get lost on the way in
             connection.abandon()
@@ -227,15 +243,10 @@ class _Client(Client):
         self.start_task("listener", self._listener())
         self.add_handler(schema.Close, self._on_close)
 
-    @property
-    def listens(self) -> bool:
-        """Whether it would see what the broker sends."""
-        return isinstance(self._conn, _Connection) and self._conn.has_room
-
-    def handled(self) -> None:
-        """One more chunk."""
-        if isinstance(self._conn, _Connection):
-            self._conn.handled()
+    async def _handle(self, chunk: Chunk) -> None:
+        self.is_handling = True
+        await self.on_chunk(chunk)
+        self.is_handling = False
 
     def _on_close(self, close: schema.Close) -> None:
         self._on_end(f"the broker said: {close.reason}")
@@ -259,30 +270,25 @@ class _Client(Client):
 
 
 class _Connection(Connection):
-    """rstream's connection, which reads 256 bytes at once and never stops reading by itself."""
+    """rstream's connection, which reads 256 bytes at once.
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    Chunks, nearly all that comes, are unpacked here: rstream would look at each of their fields by itself and pass them
+    on to another task, which cost more than all that a single message in one leads to.
+    """
+
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext | None, handle: Callable[[Chunk], Awaitable[None]]
+    ) -> None:
         super().__init__(host, port, tls)
-        self._waiting = 0
-        self._room = asyncio.Event()
-        self._room.set()
-
-    @property
-    def has_room(self) -> bool:
-        return self._room.is_set()
+        self._handle = handle
 
     async def read_frame(self) -> schema.Frame:
-        await self._room.wait()
-        frame = await super().read_frame()
-        if isinstance(frame, Chunk):
-            self._waiting += 1
-            if self._waiting >= WAITING_CHUNKS:
-                self._room.clear()
-        return frame
-
-    def handled(self) -> None:
-        self._waiting -= 1
-        self._room.set()
+        """The next one that is no chunk. Raises ValueError when one cannot be understood."""
+        while True:
+            frame = await self._read_frame_raw()
+            if not frame.startswith(_DELIVER):
+                return decode_frame(bytes(frame))
+            await self._handle(unpacked(frame))
 
     async def _read(self, n: int) -> bytearray:
         reader = self._reader
@@ -308,6 +314,21 @@ class _Connection(Connection):
             transport.abort()
         else:
             transport.close()
+
+
+def unpacked(frame: bytes | bytearray) -> Chunk:
+    """Raises ValueError when it is none, or damaged."""
+    if len(frame) < _HEADER.size:
+        raise ValueError("a chunk is shorter than its header")
+    _, _, kind, entries, _, _, _, first_place, checksum, length, _ = _HEADER.unpack_from(frame)
+    data = bytes(memoryview(frame)[_HEADER.size :])
+    if kind != _MESSAGES:
+        raise ValueError(f"chunks of the kind {kind} are not known")
+    if len(data) != length:
+        raise ValueError("a chunk is not as long as it says")
+    if zlib.crc32(data) != checksum:
+        raise ValueError("a chunk's checksum is wrong")
+    return Chunk(first_place, entries, data)
 
 
 def _forget(task: asyncio.Future[Any]) -> None:

@@ -100,7 +100,7 @@ class _Reading:
         """
         clock, flowing, receive, key = time.monotonic, self._flowing, self._receive, self._key
         until = clock() + SLICE_S
-        for place, message in enumerate(chunks.messages(chunk.data, chunk.num_entries), chunk.chunk_first_offset):
+        for place, message in enumerate(chunks.messages(chunk.data, chunk.entries), chunk.first_place):
             if place < self._first:
                 continue
             if not flowing.is_set():

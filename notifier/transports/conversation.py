@@ -75,11 +75,13 @@ class Conversation(Line):
             transport.resume_reading()
 
     async def _turn(self) -> None:
-        """Wait for a later one. What comes meanwhile stays in the kernel, where it costs nothing."""
+        """Wait for a later one. What comes meanwhile stays in the kernel, where it costs nothing; not to read who has
+        asked for little costs more than what may come."""
         session, transport = self.outlet.session, self.outlet.transport
-        if not transport.is_closing():
+        row = allowance.row_of(session)
+        if row >= Row.BUSY and not transport.is_closing():
             transport.pause_reading()
-        await session.node.turns.wait(allowance.row_of(session))
+        await session.node.turns.wait(row)
 
     async def _one(self, message: Message) -> None:
         session, opcode = self.outlet.session, message.opcode
