@@ -75,13 +75,11 @@ class Conversation(Line):
             transport.resume_reading()
 
     async def _turn(self) -> None:
-        """Wait for a later one. What comes meanwhile stays in the kernel, where it costs nothing; not to read who has
-        asked for little costs more than what may come."""
+        """Wait for a later one. What comes meanwhile stays in the kernel, where it costs nothing."""
         session, transport = self.outlet.session, self.outlet.transport
-        row = allowance.row_of(session)
-        if row >= Row.BUSY and not transport.is_closing():
+        if not transport.is_closing():
             transport.pause_reading()
-        await session.node.turns.wait(row)
+        await session.node.turns.wait(allowance.row_of(session))
 
     async def _one(self, message: Message) -> None:
         session, opcode = self.outlet.session, message.opcode
