@@ -12,6 +12,7 @@ import asyncio
 import logging
 import ssl
 import struct
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
@@ -34,6 +35,7 @@ T = TypeVar("T")
 PORT, TLS_PORT, TLS_SCHEME = 5552, 5551, "rabbitmq-stream+tls"
 FRAME_MAX = 2**20
 READ_BYTES = 2**16
+LONGEST_S = 0.003  # that chunks are handled one after the other without a turn for others
 SILENT_HEARTBEATS = 3
 GONE = "the stream was deleted or moved"
 _ID = 0  # of the one subscription of a connection
@@ -146,6 +148,8 @@ class StreamConnection:
             self.heard()
             try:
                 await on_chunk(chunk)
+            except ConnectionClosed:
+                raise
             except Exception as error:
                 _logger.exception("a chunk could not be handled", extra={"place": chunk.first_place})
                 self._give_up(error)
@@ -162,8 +166,11 @@ class StreamConnection:
         self._watch = asyncio.create_task(self._watch_silence())
 
     async def credit(self, chunks: int) -> None:
-        """Let the broker send so many more."""
-        await self._client.credit(_ID, chunks)
+        """Let the broker send so many more. Raises ConnectionClosed."""
+        try:
+            await self._client.credit(_ID, chunks)
+        except OSError as error:
+            raise ConnectionClosed from error
 
     def heard(self) -> None:
         """The broker lives, or it is we who do not listen."""
@@ -281,6 +288,7 @@ class _Connection(Connection):
     ) -> None:
         super().__init__(host, port, tls)
         self._handle = handle
+        self._read_at = 0.0
 
     async def read_frame(self) -> schema.Frame:
         """The next one that is no chunk. Raises ValueError when one cannot be understood."""
@@ -289,6 +297,9 @@ class _Connection(Connection):
             if not frame.startswith(_DELIVER):
                 return decode_frame(bytes(frame))
             await self._handle(unpacked(frame))
+            if self._buffer and time.monotonic() - self._read_at > LONGEST_S:
+                await asyncio.sleep(0)  # where many small ones have come at once
+                self._read_at = time.monotonic()
 
     async def _read(self, n: int) -> bytearray:
         reader = self._reader
@@ -299,6 +310,7 @@ class _Connection(Connection):
             if not more:
                 raise ConnectionClosed
             self._buffer += more
+            self._read_at = time.monotonic()
         data = self._buffer[:n]
         del self._buffer[:n]
         return data

@@ -1,11 +1,14 @@
 """Chunks as they come in frames (deps/rabbitmq_stream/docs/PROTOCOL.adoc, section Deliver)."""
 
+import asyncio
 import struct
+import time
 import zlib
 
 import pytest
+from rstream.connection import ConnectionClosed
 
-from notifier.broker.stream import Chunk, unpacked
+from notifier.broker.stream import LONGEST_S, Chunk, _Connection, unpacked
 
 DATA = b"\0\0\0\3one\0\0\0\3two"
 
@@ -53,3 +56,63 @@ def test_every_bit_of_the_data_counts() -> None:
         with pytest.raises(ValueError, match="checksum"):
             unpacked(whole)
         whole[at] ^= 1
+
+
+def sized(one: bytes) -> bytes:
+    return len(one).to_bytes(4) + one
+
+
+async def connection(handle: object, *frames: bytes) -> _Connection:
+    """One to which these frames have come at once, and then nothing more."""
+    made = _Connection("127.0.0.1", 1, None, handle)  # type: ignore[arg-type]
+    made._reader = reader = asyncio.StreamReader()
+    reader.feed_data(b"".join(map(sized, frames)))
+    reader.feed_eof()
+    return made
+
+
+async def test_chunks_are_handled_in_their_order_one_at_a_time() -> None:
+    seen: list[int] = []
+    busy = False
+
+    async def handle(chunk: Chunk) -> None:
+        nonlocal busy
+        assert not busy
+        busy = True
+        await asyncio.sleep(0)
+        seen.append(chunk.first_place)
+        busy = False
+
+    with pytest.raises(ConnectionClosed):
+        await (await connection(handle, *(frame(first=place) for place in range(20)))).read_frame()
+    assert seen == list(range(20))
+
+
+async def test_many_small_ones_at_once_leave_turns_of_the_loop_for_others() -> None:
+    longest, ended = 0.0, False
+
+    async def others() -> None:
+        nonlocal longest
+        while not ended:
+            began = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - began)
+
+    async def handle(_chunk: Chunk) -> None:
+        time.sleep(0.001)
+
+    watching = asyncio.create_task(others())
+    with pytest.raises(ConnectionClosed):
+        await (await connection(handle, *(frame() for _ in range(60)))).read_frame()
+    ended = True
+    await watching
+    assert longest < 10 * LONGEST_S < 0.06
+
+
+async def test_a_damaged_chunk_ends_the_reading() -> None:
+    async def handle(_chunk: Chunk) -> None:
+        """It never comes here."""
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="checksum"):
+        await (await connection(handle, frame(crc=1))).read_frame()

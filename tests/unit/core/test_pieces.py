@@ -40,13 +40,11 @@ async def waits(command_s: float, *messages: dict[str, object]) -> int:
 
 
 async def test_what_an_sdk_begins_with_is_done_at_once() -> None:
-    channels = [{"id": number, "subscribe": {"channel": f"news.{number}"}} for number in (2, 3)]
-    assert await waits(0.00005, *channels) == 0
+    asked: list[dict[str, object]] = [{"id": number, "subscribe": {"channel": f"news.{number}"}} for number in (2, 3)]
+    assert await waits(0.00005, *asked) == 0
 
 
 @pytest.mark.parametrize(("command_s", "least", "most"), [(0.00005, 14, 17), (0.0002, 49, 50), (0.01, 99, 99)])
-async def test_others_have_their_turn_after_each_piece_of_a_long_frame(
-    command_s: float, least: int, most: int
-) -> None:
+async def test_others_have_their_turn_after_each_piece_of_a_long_frame(command_s: float, least: int, most: int) -> None:
     asked: list[dict[str, object]] = [{"id": number, "rpc": {"method": "notifier.time"}} for number in range(2, 101)]
     assert least <= await waits(command_s, *asked) <= most
