@@ -7,8 +7,9 @@ import zlib
 
 import pytest
 from rstream.connection import ConnectionClosed
+from rstream.constants import OffsetType
 
-from notifier.broker.stream import LONGEST_S, Chunk, _Connection, unpacked
+from notifier.broker.stream import LONGEST_S, Address, Chunk, StreamConnection, _Connection, unpacked
 
 DATA = b"\0\0\0\3one\0\0\0\3two"
 
@@ -115,3 +116,24 @@ async def test_a_damaged_chunk_ends_the_reading() -> None:
 
     with pytest.raises(ValueError, match="checksum"):
         await (await connection(handle, frame(crc=1))).read_frame()
+
+
+@pytest.mark.parametrize(("error", "unreadable"), [(ConnectionResetError(), False), (ValueError(), True)])
+async def test_only_what_cannot_be_understood_is_unreadable_and_not_a_connection_that_was_lost(
+    error: Exception, unreadable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def subscribed(*_: object) -> None:
+        """The broker would have answered."""
+
+    async def credit(*_: object) -> None:
+        raise error
+
+    one = StreamConnection(Address("127.0.0.1", 1, "guest", "guest", "/", None, ""), "test", 60, 5)
+    monkeypatch.setattr(one._client, "subscribe", subscribed)
+    monkeypatch.setattr(one._client, "credit", credit)
+    await one.subscribe("stream", OffsetType.FIRST, None, 1, lambda _chunk: one.credit(1))
+    with pytest.raises(ConnectionClosed):
+        await one._client.on_chunk(Chunk(0, 2, DATA))
+    assert one.unreadable is unreadable
+    assert one.lost.done() is unreadable
+    await one.close()
