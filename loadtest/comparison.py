@@ -19,6 +19,8 @@ HEADS = ("server", "figure", "ours ÷ it", "lowest to highest", "p50 ms", "p99 m
 MORE = ("bytes a delivery", "CPU µs a connection", "memory after ÷ before", "switches/s", "CPU while idle")
 # The curves are shown as one panel each, of our server alone.
 CURVES = ("subscribers", "channels", "sizes")
+# Of these it is told how flat they are.
+FLAT = ("subscribers", "channels")
 PICTURED = ("fanout", "unicast", "sse", "storm", "recovery", "idle", *CURVES)
 OWN_KEYS = ("notifier", "notifier-sse", "notifier-delta", "notifier-deflate")
 
@@ -81,7 +83,7 @@ def groups(found: Comparison) -> Iterator[Group]:
 
 def markdown(found: Comparison) -> str:
     """The table, what to know about it, and the conditions."""
-    return "\n\n".join(["# Comparison", table(found), *notes(found), conditions(found)]) + "\n"
+    return "\n\n".join(["# Comparison", table(found), *flatness(found), *notes(found), conditions(found)]) + "\n"
 
 
 def table(found: Comparison) -> str:
@@ -109,6 +111,32 @@ def _line(found: Comparison, group: Group, cell: Cell) -> list[str]:
         form(cell.generator_cpu, ".0%"),
         str(cell.rounds),
     ]
+
+
+def flatness(found: Comparison) -> list[str]:
+    """How far each server's figures lie apart over the points of a curve, and ours as a multiple of the others'."""
+    lines = []
+    for key in FLAT:
+        curve = [group for group in groups(found) if group.part.key == key]
+        for server in dict.fromkeys(cell.server for group in curve for cell in group.cells):
+            label = found.labels.get(server, server)
+            figures = [
+                group.scenario.headline(cell) for group in curve for cell in group.cells if cell.server == server
+            ]
+            multiples = [median_of(group.own_ratios(server)) for group in curve]
+            lines += _apart(f"* {key} · {label}: {curve[0].scenario.headline_title}", figures)
+            if server != curve[0].part.own:
+                lines += _apart(f"* {key} · {label}: ours ÷ it", multiples)
+    return ["\n".join(["How flat, from the lowest to the highest point:", "", *lines])] if lines else []
+
+
+def _apart(what: str, figures: Sequence[float | None]) -> list[str]:
+    """Nothing where there are no two points to compare."""
+    known = [figure for figure in figures if figure]
+    if len(known) < 2:
+        return []
+    low, high = min(known), max(known)
+    return [f"{what} {low:.2f} to {high:.2f}, ±{(high - low) / (high + low):.0%} around the middle"]
 
 
 def notes(found: Comparison) -> list[str]:

@@ -37,6 +37,8 @@ LEAD_S = 0.3  # from the order to publish to the first publication
 TAIL_S = 0.5  # publishing goes on for a moment after the window
 ANSWER_DEADLINE_S = 180.0
 FINISH_DEADLINE_S = 30.0
+# A server that has fallen behind is not waited for: its row is worth no more with the rest of its queue.
+BEHIND_DEADLINE_S = 3.0
 # The window's edges lie shortly before a publication is due, so that none is cut in two.
 BEFORE_DUE = 0.1
 
@@ -188,9 +190,10 @@ class Measurement:
         row.beside_cpu_s = procfs.cpu_seconds(self._beside) - beside_s
         published = voice.hear(publisher.Published)
         row.publisher_lag, row.publisher_cpu_s = published.lag, published.cpu_s
-        crowd.tell(orders.Finish(traffic.deliveries(count), FINISH_DEADLINE_S))
+        late = pace_notes(row.window, traffic.deliveries_per_s, traffic.most_copies)
+        crowd.tell(orders.Finish(traffic.deliveries(count), BEHIND_DEADLINE_S if late else FINISH_DEADLINE_S))
         totals = crowd.hear(orders.Totals)
-        self._judge(row, row.window, totals, count)
+        self._judge(row, row.window, totals, late, count)
 
     def _window(self, crowd: Helper, opens_at: float) -> Window:
         time.sleep(max(0.0, opens_at - time.monotonic()))
@@ -200,7 +203,7 @@ class Measurement:
         crowd.tell(orders.CloseWindow())
         return crowd.hear(Window)
 
-    def _judge(self, row: Row, window: Window, totals: orders.Totals, count: int) -> None:
+    def _judge(self, row: Row, window: Window, totals: orders.Totals, late: list[str], count: int) -> None:
         traffic = self._traffic
         row.expected, row.received = traffic.deliveries(count), totals.received
         row.latency = window.latency
@@ -209,11 +212,11 @@ class Measurement:
         if window.deliveries:
             row.cpu_us = window.server_cpu_s / window.deliveries * 1e6
             row.bytes_a_delivery = window.received_bytes / window.deliveries
-        row.notes += trust_notes(window) + pace_notes(window, traffic.deliveries_per_s, traffic.most_copies)
-        row.notes += lag_notes(row.publisher_lag)
-        if row.received != row.expected:
-            kind = "incomplete" if row.received < row.expected else "wrong"
-            row.notes.append(f"{kind}: {row.received:,} of {row.expected:,} deliveries received")
+        row.notes += trust_notes(window) + late + lag_notes(row.publisher_lag)
+        if row.received > row.expected:
+            row.notes.append(f"wrong: {row.received:,} of {row.expected:,} deliveries received")
+        elif row.received < row.expected and not late:
+            row.notes.append(f"incomplete: {row.received:,} of {row.expected:,} deliveries received")
         if totals.lost_connections:
             row.notes.append(f"incomplete: {totals.lost_connections:,} connections lost")
         if totals.fault_count:

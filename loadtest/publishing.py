@@ -83,8 +83,8 @@ def contents(docs: Path) -> Iterator[tuple[Path, str]]:
 
 def _section(name: str, found: Comparison) -> str:
     picture = f"![The table below as a picture]({FOLDER}/{name}.svg)"
-    parts = [f"### {name.capitalize()}", picture, comparison.table(found), *comparison.notes(found)]
-    return "\n\n".join([*parts, comparison.conditions(found)])
+    told = [*comparison.flatness(found), *comparison.notes(found), comparison.conditions(found)]
+    return "\n\n".join([f"### {name.capitalize()}", picture, comparison.table(found), *told])
 
 
 def _holds(path: Path, content: str) -> bool:

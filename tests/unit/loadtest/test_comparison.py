@@ -118,6 +118,23 @@ def test_the_text_says_how_with_what_and_what_was_left_out() -> None:
     assert "* many: **left out**: too few files" in text
 
 
+def test_of_a_curve_it_is_told_how_flat_it_is_and_how_it_lies_to_the_others() -> None:
+    points = [Point("subscribers", 100, 500), Point("subscribers", 1000, 50)]
+    floor = [row("uws", 1, figure, point=point) for figure, point in zip((4.0, 8.0), points, strict=True)]
+    ours = [row("notifier", 1, figure, point=point) for figure, point in zip((5.0, 9.0), points, strict=True)]
+    [text] = comparison.flatness(found(*floor, *ours, key="subscribers", points=points))
+    assert "subscribers · notifier: CPU µs a delivery 5.00 to 9.00, ±29% around the middle" in text
+    assert "subscribers · µWebSockets: CPU µs a delivery 4.00 to 8.00, ±33% around the middle" in text
+    assert "subscribers · µWebSockets: ours ÷ it 1.12 to 1.25, ±5% around the middle" in text
+    assert "notifier: ours ÷ it" not in text
+
+
+def test_one_point_is_no_curve() -> None:
+    points = [Point("subscribers", 100, 500)]
+    assert comparison.flatness(found(row("notifier", 1, 5.0, point=points[0]), key="subscribers", points=points)) == []
+    assert comparison.flatness(found(row("uws", 1, 4.0), row("notifier", 1, 3.0))) == []
+
+
 def test_the_picture_has_a_panel_for_each_point_and_one_for_a_curve() -> None:
     other = Point("fanout", 10_000, 5)
     made = found(
