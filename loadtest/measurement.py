@@ -16,7 +16,7 @@ import msgspec
 
 from loadtest import generator, orders, procfs, publisher
 from loadtest.peers.peer import NotStarted, Peer
-from loadtest.results import Point, Row, lag_notes, pace_notes, trust_notes
+from loadtest.results import Point, Row, lag_notes, missing, pace_notes, trust_notes
 from loadtest.traffic import Traffic
 from loadtest.window import Meter, Window
 
@@ -190,10 +190,9 @@ class Measurement:
         row.beside_cpu_s = procfs.cpu_seconds(self._beside) - beside_s
         published = voice.hear(publisher.Published)
         row.publisher_lag, row.publisher_cpu_s = published.lag, published.cpu_s
-        late = pace_notes(row.window, traffic.deliveries_per_s, traffic.most_copies)
-        crowd.tell(orders.Finish(traffic.deliveries(count), BEHIND_DEADLINE_S if late else FINISH_DEADLINE_S))
+        crowd.tell(orders.Finish(traffic.deliveries(count), patience_s(row.window, traffic)))
         totals = crowd.hear(orders.Totals)
-        self._judge(row, row.window, totals, late, count)
+        self._judge(row, row.window, totals, count)
 
     def _window(self, crowd: Helper, opens_at: float) -> Window:
         time.sleep(max(0.0, opens_at - time.monotonic()))
@@ -203,7 +202,7 @@ class Measurement:
         crowd.tell(orders.CloseWindow())
         return crowd.hear(Window)
 
-    def _judge(self, row: Row, window: Window, totals: orders.Totals, late: list[str], count: int) -> None:
+    def _judge(self, row: Row, window: Window, totals: orders.Totals, count: int) -> None:
         traffic = self._traffic
         row.expected, row.received = traffic.deliveries(count), totals.received
         row.latency = window.latency
@@ -212,11 +211,11 @@ class Measurement:
         if window.deliveries:
             row.cpu_us = window.server_cpu_s / window.deliveries * 1e6
             row.bytes_a_delivery = window.received_bytes / window.deliveries
-        row.notes += trust_notes(window) + late + lag_notes(row.publisher_lag)
-        if row.received > row.expected:
-            row.notes.append(f"wrong: {row.received:,} of {row.expected:,} deliveries received")
-        elif row.received < row.expected and not late:
-            row.notes.append(f"incomplete: {row.received:,} of {row.expected:,} deliveries received")
+        row.notes += trust_notes(window) + pace_notes(window, traffic.deliveries_per_s, traffic.most_copies)
+        row.notes += lag_notes(row.publisher_lag)
+        if row.received != row.expected:
+            kind = "incomplete" if row.received < row.expected else "wrong"
+            row.notes.append(f"{kind}: {row.received:,} of {row.expected:,} deliveries received")
         if totals.lost_connections:
             row.notes.append(f"incomplete: {totals.lost_connections:,} connections lost")
         if totals.fault_count:
@@ -239,3 +238,9 @@ def samples_of(traffic: Traffic) -> int:
     wanted = max(SAMPLE_LEAST, traffic.connections // SAMPLE_EVERY.get(traffic.kind, SAMPLE_EVERY_ELSE))
     each_gets = traffic.rate * traffic.most_copies / traffic.connections
     return max(1, min(wanted, int(SAMPLED_A_SECOND / each_gets))) if each_gets else wanted
+
+
+def patience_s(window: Window, traffic: Traffic) -> float:
+    """How long what has not come yet is waited for."""
+    behind = missing(window, traffic.deliveries_per_s, traffic.most_copies) > 0
+    return BEHIND_DEADLINE_S if behind else FINISH_DEADLINE_S

@@ -119,12 +119,19 @@ def trust_notes(window: Window) -> list[str]:
     return notes
 
 
-def pace_notes(window: Window, due_per_s: float, at_once: int) -> list[str]:
-    """Whether the server kept up. A publication at the window's edge (`at_once` deliveries) may be in it or not."""
+def missing(window: Window, due_per_s: float, at_once: int) -> float:
+    """How many of the deliveries due in the window did not come; negative where more came. A publication at the
+    window's edge (`at_once` deliveries) may be in it or not: 0 within that."""
     due = due_per_s * window.seconds
-    if abs(window.deliveries - due) <= BEHIND * due + at_once:
+    gap = due - window.deliveries
+    return gap if abs(gap) > BEHIND * due + at_once else 0.0
+
+
+def pace_notes(window: Window, due_per_s: float, at_once: int) -> list[str]:
+    """Whether the server kept up."""
+    if not missing(window, due_per_s, at_once):
         return []
-    return [f"off the pace: {window.deliveries / due:.1%} of the deliveries due in the window"]
+    return [f"off the pace: {window.deliveries / (due_per_s * window.seconds):.1%} of the deliveries due in the window"]
 
 
 def lag_notes(lag: Quantiles | None) -> list[str]:

@@ -1,11 +1,13 @@
-"""How many connections of a row are looked at closely."""
+"""How many connections of a row are looked at closely, and how long its end is waited for."""
 
 from __future__ import annotations
 
 import pytest
 
-from loadtest.measurement import samples_of
+from loadtest.measurement import BEHIND_DEADLINE_S, FINISH_DEADLINE_S, patience_s, samples_of
 from loadtest.traffic import Traffic
+
+from .samples import window
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,11 @@ from loadtest.traffic import Traffic
 )
 def test_the_sample_is_large_where_each_gets_little(traffic: Traffic, expected: int) -> None:
     assert samples_of(traffic) == expected
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "expected"),
+    [(500_000, FINISH_DEADLINE_S), (900_000, FINISH_DEADLINE_S), (400_000, BEHIND_DEADLINE_S)],
+)
+def test_only_who_has_fallen_behind_is_not_waited_for(deliveries: int, expected: float) -> None:
+    assert patience_s(window(deliveries=deliveries), Traffic("fanout", 1000, 50, 200)) == expected
