@@ -87,7 +87,11 @@ class RecordingConnection:
         self.writes: list[bytes] = []
         self.disconnect: Disconnect | None = None
 
-    def send(self, data: bytes) -> int:
+    @property
+    def sink(self) -> RecordingConnection:
+        return self
+
+    def send(self, data: bytes, /) -> int:
         assert self.disconnect is None, "nothing may be written after the close"  # noqa: S101
         self.writes.append(data)
         return len(data)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import chain
+from operator import length_hint
 from typing import NamedTuple
 
 from notifier.core.patterns import Patterns
-from notifier.core.ports import Clock, Connection
+from notifier.core.ports import Clock, Connection, Sink
 from notifier.core.record import NEVER
 from notifier.core.rules import Rule
 from notifier.core.stats import Stats
@@ -41,18 +42,18 @@ class Audience:
     All subscribers of one channel in one manner share an audience. A stream of several channels has one of its own that
     stands in each of them, so that its frames keep the log's order across channels.
 
-    `sends` are the members' send functions, in the members' order: delivering walks this list alone, because touching
-    anything else of a connection costs more than the call.
+    `sinks` are the members' sinks, in the members' order: delivering walks this list alone, because each object of a
+    connection that is touched must first come from memory.
     """
 
-    __slots__ = ("_places", "encoding", "homes", "manner", "members", "pending", "sends", "stats", "successor")
+    __slots__ = ("_places", "encoding", "homes", "manner", "members", "pending", "sinks", "stats", "successor")
 
     def __init__(self, manner: Manner, stats: Stats) -> None:
         self.manner = manner
         self.encoding = manner.first or manner.encoding
         self.stats = stats
         self.members: list[Connection] = []
-        self.sends: list[Callable[[bytes], int]] = []
+        self.sinks: list[Sink] = []
         self.pending: list[bytes] = []
         self.homes: list[Subscribers] = []
         self.successor: Audience | None = None
@@ -62,16 +63,16 @@ class Audience:
         if connection not in self._places:
             self._places[connection] = len(self.members)
             self.members.append(connection)
-            self.sends.append(connection.send)
+            self.sinks.append(connection.sink)
 
     def discard(self, connection: Connection) -> None:
         """The last member takes the place that becomes free."""
         place = self._places.pop(connection, None)
         if place is None:
             return
-        last, send = self.members.pop(), self.sends.pop()
+        last, sink = self.members.pop(), self.sinks.pop()
         if last is not connection:
-            self.members[place], self.sends[place] = last, send
+            self.members[place], self.sinks[place] = last, sink
             self._places[last] = place
 
     def write(self) -> int:
@@ -83,14 +84,21 @@ class Audience:
         self.pending = []
         data = pending[0] if count == 1 else b"".join(pending)
         size = len(data)
-        for place, send in enumerate(self.sends):
+        sinks = iter(self.sinks)
+        while True:
+            # What only a slow member needs is no part of the innermost loop: not even whose turn it is. That is counted
+            # back from how many are left.
             try:
-                taken = send(data)
+                for sink in sinks:
+                    taken = sink.send(data)
+                    if taken != size:
+                        break
+                else:
+                    break
             except OSError:
                 taken = 0
-            if taken != size:
-                self.members[place].queue(data, taken)
-        members = len(self.sends)
+            self.members[-1 - length_hint(sinks)].queue(data, taken)
+        members = len(self.sinks)
         self.stats.deliveries += count * members
         self.stats.delivered_bytes += size * members
         return count

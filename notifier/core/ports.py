@@ -15,21 +15,28 @@ from notifier.protocol.codes import Disconnect
 from notifier.protocol.messages import ClientInfo, PresenceStatsResult, Publication
 
 
+class Sink(Protocol):
+    """Where one client's bytes go at once."""
+
+    def send(self, data: bytes, /) -> int:
+        """Answers how many were taken, or raises OSError."""
+        ...
+
+
 class Connection(Protocol):
     """The way to one client. Everything the server sends goes this one way, so that order is kept."""
 
     @property
-    def send(self) -> Callable[[bytes], int]:
-        """Hands bytes to the kernel at once and answers how many it took, or raises OSError. The hub keeps the function
-        and calls it for each delivery."""
+    def sink(self) -> Sink:
+        """The same one for as long as the connection lasts: the hub keeps it, and sends each delivery there."""
         ...
 
     def queue(self, data: bytes, taken: int) -> None:
-        """Deal with what `send` did not take. Never waits; a client that is too slow is disconnected instead."""
+        """Deal with what the sink did not take. Never waits; a client that is too slow is disconnected instead."""
         ...
 
     def write(self, data: bytes) -> None:
-        """`send`, and `queue` what is left."""
+        """Send to the sink, and `queue` what is left."""
         ...
 
     def write_large(self, data: bytes) -> None:
@@ -67,7 +74,11 @@ class Nowhere:
     async def breathe(self) -> None:
         """Nobody is waited for."""
 
-    def send(self, data: bytes) -> int:
+    @property
+    def sink(self) -> Sink:
+        return self
+
+    def send(self, data: bytes, /) -> int:
         return len(data)
 
     def queue(self, data: bytes, taken: int) -> None:

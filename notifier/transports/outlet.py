@@ -1,9 +1,10 @@
 """Outlet: the one way bytes leave on a socket, and what happens when a client does not take them.
 
-On the fast lane: `send`, which is the kernel's, with nothing of ours around it. Going through the transport for every
-frame would touch each connection's memory twice more, at a third of the cost of the whole delivery. What the kernel
-does not take at once goes to the transport, and so does everything after it until the transport has nothing left:
-order is kept. How much waits there is looked at before more is added; a client with too much of it is slow.
+On the fast lane: the `send` of its sink, which is the kernel's, with nothing of ours around it. Going through the
+transport for every frame would touch each connection's memory twice more, at a third of the cost of the whole delivery.
+What the kernel does not take at once goes to the transport, and so does everything after it until the transport has
+nothing left: order is kept. How much waits there is looked at before more is added; a client with too much of it is
+slow.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import termios
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from notifier.core.ports import Sink
 from notifier.core.session import Session
 from notifier.protocol import frames
 from notifier.protocol.codes import SLOW, Disconnect
@@ -66,7 +68,6 @@ class Outlet(ABC):
         "_limit",
         "_max_buffer",
         "closing",
-        "send",
         "session",
         "transport",
     )
@@ -84,13 +85,15 @@ class Outlet(ABC):
         self._max_buffer = self._limit = max_buffer
         self._held: bytearray | None = None
         self._direct: BorrowedSocket | None = None
-        self.send: Callable[[bytes], int] = self._send_through_transport
         if transport.get_extra_info("sslcontext") is None:
             self._descriptor: int = transport.get_extra_info("socket").fileno()
             self._direct = BorrowedSocket(self._descriptor)
-            self.send = self._direct.send
             if transport.get_write_buffer_size():
                 self._direct.detach()  # the answer to an earlier request waits there
+
+    @property
+    def sink(self) -> Sink:
+        return self if self._direct is None else self._direct
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the kernel, or queue them behind those that wait already."""
@@ -101,7 +104,7 @@ class Outlet(ABC):
                 self.hold()
             return
         try:
-            taken = self.send(data)
+            taken = self.sink.send(data)
         except OSError:
             taken = 0
         if taken != len(data):
@@ -201,8 +204,8 @@ class Outlet(ABC):
     def close(self, disconnect: Disconnect) -> None:
         """Say why, and end."""
 
-    def _send_through_transport(self, data: bytes) -> int:
-        """Where bytes must be encrypted on their way."""
+    def send(self, data: bytes, /) -> int:
+        """Where bytes must be encrypted on their way, through the transport."""
         if not self.closing:
             if self.transport.get_write_buffer_size() > self._limit:
                 self._slow()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,8 +15,9 @@ from aiohttp.web_protocol import RequestHandler
 from notifier.config import ChannelRule, Clients
 from notifier.core.ports import Row
 from notifier.protocol.messages import ClientInfo
+from notifier.transports import outlet
 from notifier.transports.conversation import READ_AHEAD_BYTES
-from notifier.transports.outlet import Outlet
+from notifier.transports.outlet import BorrowedSocket, Outlet
 from tests.integration.server.conftest import KEPT, RunningServer, StartServer
 from tests.security.test_hostile import CONNECT, HANDSHAKE, frame, nothing_stays, raw
 from tests.services.deadline import SECOND, eventually
@@ -94,18 +95,19 @@ async def test_connections_that_end_leave_no_garbage(server: RunningServer, way:
         gc.enable()
 
 
-def all_sends(server: RunningServer, sent: list[bytes]) -> None:
-    """What is sent to the only client from here on, call by call."""
-    [session] = server.node.sessions.values()
-    outlet = session.connection
-    send: Callable[[bytes], int] = outlet.send
-    outlet.send = lambda data: sent.append(data) or send(data)  # type: ignore[misc,func-returns-value]
-
-
-async def test_the_answers_to_the_commands_of_one_frame_are_one_send(server: RunningServer) -> None:
+async def test_the_answers_to_the_commands_of_one_frame_are_one_send(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent: list[bytes] = []
+
+    class Watched(BorrowedSocket):
+        def send(self, data: bytes, /) -> int:  # type: ignore[override]
+            sent.append(data)
+            return super().send(data)
+
+    monkeypatch.setattr(outlet, "BorrowedSocket", Watched)
     async with server.client() as client:
-        all_sends(server, sent)
+        sent.clear()
         await client.send(*({"id": n, "subscribe": {"channel": f"news.{n}"}} for n in range(2, 12)))
         assert [(await client.receive())["id"] for _ in range(10)] == list(range(2, 12))
         assert len(sent) == 1
