@@ -41,6 +41,8 @@ GONE = "the stream was deleted or moved"
 _ID = 0  # of the one subscription of a connection
 _MESSAGES = 0  # the kind of a chunk that is for readers
 
+_SIZE_BYTES = 4  # before each frame
+
 _DELIVER = Key.Deliver.value.to_bytes(2) + (1).to_bytes(2)  # with the version of its layout
 _HEADER = struct.Struct(">4x B bb HI q QQ III 4x")
 """Of a chunk in its frame (deps/rabbitmq_stream/docs/PROTOCOL.adoc, section Deliver): key and version; subscription;
@@ -108,7 +110,9 @@ class StreamConnection:
         self._address = address
         self._heartbeat_s = max(1, int(heartbeat_s))
         self._deadline_s = deadline_s
-        self._client = _Client(address, name, self._heartbeat_s, self.lose, self._give_up)
+        self._client = _Client(address, name, self._heartbeat_s, self._handle, self.lose, self._give_up)
+        self._on_chunk: Callable[[Chunk], Awaitable[None]] = _unasked
+        self._is_handling = False
         self._watch: asyncio.Task[None] | None = None
         self._heard_at = 0.0
         self.unreadable = False
@@ -143,26 +147,27 @@ class StreamConnection:
     ) -> None:
         """Have `on_chunk` called with each chunk in its order, with the next one when it has ended. Raises Lost."""
 
-        async def handle(chunk: Chunk) -> None:
-            self.heard()
-            try:
-                await on_chunk(chunk)
-            except ConnectionClosed:
-                raise
-            except Exception as error:
-                _logger.exception("a chunk could not be handled", extra={"place": chunk.first_place})
-                self._give_up(error)
-                raise ConnectionClosed from error  # nothing more is read
-            self.heard()
-
+        self._on_chunk = on_chunk
         client = self._client
         client.add_handler(schema.Heartbeat, lambda _: self.heard(), name="heard")
         client.add_handler(schema.MetadataUpdate, lambda _: self.lose(GONE), name="gone")
-        client.on_chunk = handle
         specification = schema.OffsetSpec.from_params(start, value)
         await self._do(client.subscribe(stream, _ID, specification, credit))
         self.heard()
         self._watch = asyncio.create_task(self._watch_silence())
+
+    async def _handle(self, chunk: Chunk) -> None:
+        self._is_handling = True
+        try:
+            await self._on_chunk(chunk)
+        except ConnectionClosed:
+            raise
+        except Exception as error:
+            _logger.exception("a chunk could not be handled", extra={"place": chunk.first_place})
+            self._give_up(error)
+            raise ConnectionClosed from error  # nothing more is read
+        self._is_handling = False
+        self.heard()
 
     async def credit(self, chunks: int) -> None:
         """Let the broker send so many more. Raises ConnectionClosed."""
@@ -173,7 +178,7 @@ class StreamConnection:
 
     def heard(self) -> None:
         """The broker lives, or it is we who do not listen."""
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = time.monotonic()
 
     async def close(self) -> None:
         """At once, whatever state it is in."""
@@ -183,10 +188,9 @@ class StreamConnection:
 
     async def _watch_silence(self) -> None:
         """The broker sends something in every heartbeat; when it does not, rstream only writes a log line."""
-        loop = asyncio.get_running_loop()
-        while loop.time() - self._heard_at < SILENT_HEARTBEATS * self._heartbeat_s:
+        while time.monotonic() - self._heard_at < SILENT_HEARTBEATS * self._heartbeat_s:
             await asyncio.sleep(self._heartbeat_s / 2)
-            if self._client.is_handling:
+            if self._is_handling:
                 self.heard()
         self.lose("the broker fell silent")
 
@@ -212,16 +216,15 @@ class StreamConnection:
 
 
 class _Client(Client):
-    """rstream's client. It tells when it has ended and why, and reads nothing while `on_chunk` handles a chunk, so that
-    those behind it wait at the broker and not in our memory."""
-
-    on_chunk: Callable[[Chunk], Awaitable[None]]
+    """rstream's client. It tells when it has ended and why, and reads nothing while `handle` does with a chunk what it
+    does, so that those behind it wait at the broker and not in our memory."""
 
     def __init__(
         self,
         address: Address,
         name: str,
         heartbeat_s: int,
+        handle: Callable[[Chunk], Awaitable[None]],
         on_end: Callable[[str], None],
         on_error: Callable[[Exception], None],
     ) -> None:
@@ -236,9 +239,9 @@ class _Client(Client):
             connection_name=name,
             connection_closed_handler=lambda _: None,  # without any it writes a traceback
         )
+        self._handle = handle
         self._on_end = on_end
         self._on_error = on_error
-        self.is_handling = False
 
     async def start(self) -> None:
         self._conn = connection = _Connection(self.host, self.port, self._ssl_context, self._handle)
@@ -248,11 +251,6 @@ class _Client(Client):
             raise ConnectionClosed
         self.start_task("listener", self._listener())
         self.add_handler(schema.Close, self._on_close)
-
-    async def _handle(self, chunk: Chunk) -> None:
-        self.is_handling = True
-        await self.on_chunk(chunk)
-        self.is_handling = False
 
     def _on_close(self, close: schema.Close) -> None:
         self._on_end(f"the broker said: {close.reason}")
@@ -300,19 +298,19 @@ class _Connection(Connection):
                 await asyncio.sleep(0)  # where many small ones have come at once
                 self._read_at = time.monotonic()
 
-    async def _read(self, n: int) -> bytearray:
-        reader = self._reader
+    async def _read_frame_raw(self) -> bytearray:
+        reader, buffer = self._reader, self._buffer
         if reader is None:
             raise ConnectionClosed
-        while len(self._buffer) < n:
+        while (end := _end_of_frame(buffer)) > len(buffer):
             more = await reader.read(READ_BYTES)
             if not more:
                 raise ConnectionClosed
-            self._buffer += more
+            buffer += more
             self._read_at = time.monotonic()
-        data = self._buffer[:n]
-        del self._buffer[:n]
-        return data
+        frame = buffer[_SIZE_BYTES:end]
+        del buffer[:end]
+        return frame
 
     def abandon(self, farewell: bytes = b"") -> None:
         """Close, without waiting for what could not be sent yet."""
@@ -325,6 +323,15 @@ class _Connection(Connection):
             transport.abort()
         else:
             transport.close()
+
+
+def _end_of_frame(buffer: bytearray) -> int:
+    """Where the first one ends, as far as that is known."""
+    return _SIZE_BYTES + (int.from_bytes(buffer[:_SIZE_BYTES]) if len(buffer) >= _SIZE_BYTES else 0)
+
+
+async def _unasked(_chunk: Chunk) -> None:
+    raise ValueError("a chunk came before it was asked for")
 
 
 def unpacked(frame: bytes | bytearray) -> Chunk:

@@ -133,7 +133,7 @@ async def test_only_what_cannot_be_understood_is_unreadable_and_not_a_connection
     monkeypatch.setattr(one._client, "credit", credit)
     await one.subscribe("stream", OffsetType.FIRST, None, 1, lambda _chunk: one.credit(1))
     with pytest.raises(ConnectionClosed):
-        await one._client.on_chunk(Chunk(0, 2, DATA))
+        await one._handle(Chunk(0, 2, DATA))
     assert one.unreadable is unreadable
     assert one.lost.done() is unreadable
     await one.close()
