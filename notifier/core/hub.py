@@ -212,7 +212,9 @@ class Hub:
         dirty, self._dirty = self._dirty, []
         clock = self._clock
         started = clock.monotonic()
-        frames = sum(audience.write() for audience in dirty)
+        frames = 0
+        for audience in dirty:
+            frames += audience.write()
         ended = clock.monotonic()
         took_s = ended - started
         pause_s = min(took_s, LONGEST_PAUSE_S) if took_s >= SHORTEST_PAUSE_S else 0.0

@@ -80,10 +80,9 @@ class ClaimPattern:
 
 
 class Rule:
-    """One compiled rule. `size` is 0 where the channel keeps no history; `ttl_s` is in seconds; the same for
-    the archive. `known_from` is where
-    in the log it began to count: before that its channels may have kept nothing. What the other fields mean stands at
-    `config.ChannelRule`."""
+    """One compiled rule. `size` is 0 where the channel keeps no history; `ttl_s` is in seconds; the same for the
+    archive. `known_from` is where in the log it began to count: before that its channels may have kept nothing. What
+    the other fields mean stands at `config.ChannelRule`."""
 
     __slots__ = (
         "archive_size",
@@ -92,6 +91,7 @@ class Rule:
         "delta",
         "index",
         "join_leave",
+        "keeps_history",
         "known_from",
         "pattern",
         "presence",
@@ -111,6 +111,7 @@ class Rule:
         self.known_from = 0
         self.size = spec.history.size if spec.history else 0
         self.ttl_s = float(spec.history.ttl) if spec.history else 0.0
+        self.keeps_history = self.size > 0 and self.ttl_s > 0
         self.archive_size = spec.archive.size if spec.archive else 0
         self.archive_ttl_s = float(spec.archive.ttl) if spec.archive else 0.0
         self.cache_recovery = spec.recovery == "cache"
@@ -143,10 +144,6 @@ class Rule:
         """Whether the other one keeps and tells the same things, and only lets in others."""
         ours = msgspec.structs.replace(self.spec, subscribe=[], publish=[])
         return ours == msgspec.structs.replace(other.spec, subscribe=[], publish=[])
-
-    @property
-    def keeps_history(self) -> bool:
-        return self.size > 0 and self.ttl_s > 0
 
     @property
     def archives(self) -> bool:

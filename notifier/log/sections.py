@@ -59,7 +59,11 @@ def _take_sections(data: bytes, entry: Entry) -> list[bytes]:
             body.append(data[at : at + size])
             at += size
         elif code in _SECTIONS:
-            at = _SECTIONS[code](data, at, entry)
+            take, short, long = _SECTIONS[code]
+            at, stop = _bounds(data, at, short, long)
+            if take(data, at, stop, entry) != stop:
+                raise ValueError("an item is longer than its list")
+            at = stop
         else:
             at = _after(data, at)
             if code in (VALUE, SEQUENCE):
@@ -69,8 +73,7 @@ def _take_sections(data: bytes, entry: Entry) -> list[bytes]:
     return body
 
 
-def _annotations(data: bytes, at: int, entry: Entry) -> int:
-    at, stop = _bounds(data, at, _MAP_8, _MAP_32)
+def _annotations(data: bytes, at: int, stop: int, entry: Entry) -> int:
     while at < stop:
         if data[at] == _SYMBOL_8:
             begin = at + 2
@@ -89,13 +92,10 @@ def _annotations(data: bytes, at: int, entry: Entry) -> int:
                 entry.type = decoding.text(data[begin:at])
         else:
             at = _after(data, at)
-    return _exactly(at, stop)
+    return at
 
 
-def _properties(data: bytes, at: int, entry: Entry) -> int:
-    if data[at] == _LIST_0:
-        return at + 1
-    at, stop = _bounds(data, at, _LIST_8, _LIST_32)
+def _properties(data: bytes, at: int, stop: int, entry: Entry) -> int:
     index = 0
     while at < stop:
         if data[at] == _NULL:
@@ -111,12 +111,11 @@ def _properties(data: bytes, at: int, entry: Entry) -> int:
         else:
             at = _after(data, at)
         index += 1
-    return _exactly(at, stop)
+    return at
 
 
-def _application(data: bytes, at: int, entry: Entry) -> int:
+def _application(data: bytes, at: int, stop: int, entry: Entry) -> int:
     """The headers. A name that is no text is left out."""
-    at, stop = _bounds(data, at, _MAP_8, _MAP_32)
     headers: dict[str, Any] = {}
     while at < stop:
         name, at = value_of(data, at)
@@ -126,20 +125,17 @@ def _application(data: bytes, at: int, entry: Entry) -> int:
         elif isinstance(name, str) and name != "x-basic-app-id":
             headers[name] = value
     entry.headers = headers or None
-    return _exactly(at, stop)
+    return at
 
 
-def _header(data: bytes, at: int, entry: Entry) -> int:
-    if data[at] == _LIST_0:
-        return at + 1
-    at, stop = _bounds(data, at, _LIST_8, _LIST_32)
+def _header(data: bytes, at: int, stop: int, entry: Entry) -> int:
     index = 0
     while at < stop:
         value, at = value_of(data, at)
         if index == _TTL and isinstance(value, int):
             entry.expiration = str(value)
         index += 1
-    return _exactly(at, stop)
+    return at
 
 
 def _message_id(data: bytes, at: int) -> tuple[str, int]:
@@ -211,15 +207,12 @@ def _size(data: bytes, at: int, short: int, long: int) -> tuple[int, int]:
 
 def _bounds(data: bytes, at: int, short: int, long: int) -> tuple[int, int]:
     """Where the items of a list or map begin and end. Their count, which comes before them, says nothing more."""
-    count_bytes = 1 if data[at] == short else 4
+    if data[at] == short:
+        return at + 3, at + 2 + data[at + 1]
+    if short == _LIST_8 and data[at] == _LIST_0:
+        return at + 1, at + 1
     size, at = _size(data, at, short, long)
-    return at + count_bytes, at + size
-
-
-def _exactly(at: int, stop: int) -> int:
-    if at != stop:
-        raise ValueError("an item is longer than its list")
-    return at
+    return at + 4, at + size
 
 
 def _unpack(form: str) -> Callable[[bytes], Any]:
@@ -232,7 +225,13 @@ def _time(raw: bytes) -> Any:
     return decoding.timestamp((int.from_bytes(raw, signed=True) // 1000 % 2**64).to_bytes(8))[1]
 
 
-_SECTIONS = {HEADER: _header, ANNOTATIONS: _annotations, PROPERTIES: _properties, APPLICATION: _application}
+_SECTIONS: dict[int, tuple[Callable[[bytes, int, int, Entry], int], int, int]] = {
+    HEADER: (_header, _LIST_8, _LIST_32),
+    ANNOTATIONS: (_annotations, _MAP_8, _MAP_32),
+    PROPERTIES: (_properties, _LIST_8, _LIST_32),
+    APPLICATION: (_application, _MAP_8, _MAP_32),
+}
+"""What reads the items of a section and answers where they end, and as which of two types the section stands there."""
 _TEXTS = (_TEXT_8, _TEXT_32, _SYMBOL_8, _SYMBOL_32)
 _READ: dict[int, Callable[[bytes], Any]] = {
     0x40: lambda _: None,

@@ -57,7 +57,7 @@ def join(messages: Sequence[bytes]) -> bytes:
 
 def publication(message: Publication, form: Form = Form.PLAIN, named: bool = False) -> bytes:
     """The publication object of pushes and replies. `named`: with its channel, also as a tag, which the SDKs show."""
-    data, is_patch = _data(message, form)
+    data, is_patch = (message.data, False) if form is Form.PLAIN else _as_text(message, form)
     parts = [b'{"data":', data]
     if message.info:
         parts += (b',"info":', message.info)
@@ -74,10 +74,8 @@ def publication(message: Publication, form: Form = Form.PLAIN, named: bool = Fal
     return b"".join(parts)
 
 
-def _data(message: Publication, form: Form) -> tuple[bytes, bool]:
-    """The data in its form, and whether it is a patch. Where deltas are used, both kinds are texts."""
-    if form is Form.PLAIN:
-        return message.data, False
+def _as_text(message: Publication, form: Form) -> tuple[bytes, bool]:
+    """The data, or a patch, and whether it is one. Where deltas are used, both kinds are texts."""
     patch = message.patch(as_text=True) if form is Form.PATCH else None
     return encode((message.data if patch is None else patch).decode()), patch is not None
 
