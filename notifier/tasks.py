@@ -1,10 +1,12 @@
-"""Ending tasks that are at work."""
+"""Beginning work at once, and ending tasks that are at work."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine, Generator
+from types import coroutine
 from typing import Any
 
 _logger = logging.getLogger(__name__)
@@ -53,3 +55,38 @@ def _look_at(task: asyncio.Future[Any]) -> None:
     if task.done():
         with contextlib.suppress(asyncio.CancelledError):
             task.exception()
+
+
+def begun(work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None] | None:
+    """Does the work up to where it has to wait for something. The answer is the rest, which is to be awaited; None when
+    there is none. Raises what the work raises.
+
+    Up to there nothing in it may ask which task it is in, as `asyncio.timeout` does.
+    """
+    try:
+        waited_for = work.send(None)
+    except StopIteration:
+        return None
+    return _finished(work, waited_for)
+
+
+async def _finished(work: Coroutine[Any, Any, None], waited_for: Any) -> None:
+    await _passed_on(work, waited_for)
+
+
+@coroutine
+def _passed_on(work: Coroutine[Any, Any, None], waited_for: Any) -> Generator[Any, Any, None]:
+    """As `await` would do it that has begun already."""
+    try:
+        while True:
+            try:
+                yield waited_for
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is passed on
+                waited_for = work.throw(error)
+            else:
+                waited_for = work.send(None)
+    except StopIteration:
+        return

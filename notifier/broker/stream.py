@@ -1,9 +1,10 @@
 """Connections that speak RabbitMQ's stream protocol (plugin rabbitmq_stream), each to read one stream.
 
-rstream brings the protocol: handshake, frames, checksums, credit. How long a connection lives is our affair: rstream's
-own consumer makes a lost one again by itself, goes to the address that the broker names, and hands over message by
-message. Brokers in containers and behind load balancers name addresses that nobody else can reach, so only the
-configured one is used; whether there is a replica of the stream, the broker says when it is asked to send it.
+rstream brings the protocol, but for chunks (`stream_frames`): handshake, credit, heartbeats. How long a connection
+lives is our affair: rstream's own consumer makes a lost one again by itself, goes to the address that the broker names,
+and hands over message by message. Brokers in containers and behind load balancers name addresses that nobody else can
+reach, so only the configured one is used; whether there is a replica of the stream, the broker says when it is asked to
+send it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import struct
 import time
-import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -21,10 +20,11 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from rstream import exceptions, schema
 from rstream.client import Client
 from rstream.connection import Connection, ConnectionClosed
-from rstream.constants import Key, OffsetType
+from rstream.constants import OffsetType
 from rstream.encoding import decode_frame, encode_frame
 
 from notifier.broker.link import Lost, describe
+from notifier.broker.stream_frames import Chunk, Frames, Handle
 from notifier.config import RabbitMQ
 from notifier.tasks import end
 
@@ -34,27 +34,9 @@ T = TypeVar("T")
 
 PORT, TLS_PORT, TLS_SCHEME = 5552, 5551, "rabbitmq-stream+tls"
 FRAME_MAX = 2**20
-READ_BYTES = 2**16
-LONGEST_S = 0.003  # that chunks are handled one after the other without a turn for others
 SILENT_HEARTBEATS = 3
 GONE = "the stream was deleted or moved"
 _ID = 0  # of the one subscription of a connection
-_MESSAGES = 0  # the kind of a chunk that is for readers
-
-_SIZE_BYTES = 4  # before each frame
-
-_DELIVER = Key.Deliver.value.to_bytes(2) + (1).to_bytes(2)  # with the version of its layout
-_HEADER = struct.Struct(">4x B bb HI q QQ III 4x")
-"""Of a chunk in its frame (deps/rabbitmq_stream/docs/PROTOCOL.adoc, section Deliver): key and version; subscription;
-magic and version, kind; entries, messages; time; epoch, first offset; checksum, length, trailer's length; reserved."""
-
-
-class Chunk(NamedTuple):
-    """Messages as they lie on the broker's disk: so many entries, the first one of which stands at this place."""
-
-    first_place: int
-    entries: int
-    data: bytes
 
 
 class Address(NamedTuple):
@@ -224,7 +206,7 @@ class _Client(Client):
         address: Address,
         name: str,
         heartbeat_s: int,
-        handle: Callable[[Chunk], Awaitable[None]],
+        handle: Handle,
         on_end: Callable[[str], None],
         on_error: Callable[[Exception], None],
     ) -> None:
@@ -266,57 +248,45 @@ class _Client(Client):
     async def end(self) -> None:
         """Stop all tasks and let go of the socket. Tells the broker, and does not wait for an answer."""
         self._is_not_closed = False
-        tasks = list(self._tasks.values())
-        await end(*tasks)
+        connection = self._conn if isinstance(self._conn, _Connection) else None
+        if connection is not None:
+            await connection.frames.stop()
+        await end(*self._tasks.values())
         self._tasks.clear()
-        if isinstance(self._conn, _Connection):
-            self._conn.abandon(encode_frame(schema.Close(self._corr_id_seq.next(), code=1, reason="OK")))
+        if connection is not None:
+            connection.abandon(encode_frame(schema.Close(self._corr_id_seq.next(), code=1, reason="OK")))
 
 
 class _Connection(Connection):
-    """rstream's connection, which reads 256 bytes at once.
+    """rstream's connection, but for how it reads."""
 
-    Chunks, nearly all that comes, are unpacked here: rstream would look at each of their fields by itself and pass them
-    on to another task, a quarter of what a publication to a few subscribers cost where each came in a chunk of its own.
-    """
-
-    def __init__(
-        self, host: str, port: int, tls: ssl.SSLContext | None, handle: Callable[[Chunk], Awaitable[None]]
-    ) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, handle: Handle) -> None:
         super().__init__(host, port, tls)
-        self._handle = handle
-        self._read_at = 0.0
+        self.frames = Frames(handle)
+        self._transport: asyncio.Transport | None = None
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_connection(
+            lambda: self.frames, self.host, self.port, ssl=self._ssl_context
+        )
 
     async def read_frame(self) -> schema.Frame:
-        """The next one that is no chunk. Raises ValueError when one cannot be understood."""
-        while True:
-            frame = await self._read_frame_raw()
-            if not frame.startswith(_DELIVER):
-                return decode_frame(bytes(frame))
-            await self._handle(unpacked(frame))
-            if self._buffer and time.monotonic() - self._read_at > LONGEST_S:
-                await asyncio.sleep(0)  # where many small ones have come at once
-                self._read_at = time.monotonic()
+        """The next one that is no chunk. Raises as `Frames.read` does."""
+        return decode_frame(bytes(await self.frames.read()))
 
-    async def _read_frame_raw(self) -> bytearray:
-        reader, buffer = self._reader, self._buffer
-        if reader is None:
-            raise ConnectionClosed
-        while (end := _end_of_frame(buffer)) > len(buffer):
-            more = await reader.read(READ_BYTES)
-            if not more:
-                raise ConnectionClosed
-            buffer += more
-            self._read_at = time.monotonic()
-        frame = buffer[_SIZE_BYTES:end]
-        del buffer[:end]
-        return frame
+    async def write_frame(self, frame: schema.Frame, version: int = 1) -> None:
+        """All that is ever written is short. Raises ConnectionResetError."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the connection is gone")
+        transport.write(encode_frame(frame, version))
 
     def abandon(self, farewell: bytes = b"") -> None:
         """Close, without waiting for what could not be sent yet."""
-        if self._writer is None:
+        transport = self._transport
+        if transport is None:
             return
-        transport = self._writer.transport
         if not transport.is_closing() and not transport.get_write_buffer_size():
             transport.write(farewell)
         if transport.get_write_buffer_size():
@@ -325,28 +295,8 @@ class _Connection(Connection):
             transport.close()
 
 
-def _end_of_frame(buffer: bytearray) -> int:
-    """Where the first one ends, as far as that is known."""
-    return _SIZE_BYTES + (int.from_bytes(buffer[:_SIZE_BYTES]) if len(buffer) >= _SIZE_BYTES else 0)
-
-
 async def _unasked(_chunk: Chunk) -> None:
     raise ValueError("a chunk came before it was asked for")
-
-
-def unpacked(frame: bytes | bytearray) -> Chunk:
-    """Raises ValueError when it is none, or damaged."""
-    if len(frame) < _HEADER.size:
-        raise ValueError("a chunk is shorter than its header")
-    _, _, kind, entries, _, _, _, first_place, checksum, length, _ = _HEADER.unpack_from(frame)
-    data = bytes(memoryview(frame)[_HEADER.size :])
-    if kind != _MESSAGES:
-        raise ValueError(f"chunks of the kind {kind} are not known")
-    if len(data) != length:
-        raise ValueError("a chunk is not as long as it says")
-    if zlib.crc32(data) != checksum:
-        raise ValueError("a chunk's checksum is wrong")
-    return Chunk(first_place, entries, data)
 
 
 def _forget(task: asyncio.Future[Any]) -> None:
@@ -371,7 +321,5 @@ def _what_was_wrong(error: BaseException) -> str:
             return f"the broker said: {type(error).__name__}"
         case AssertionError():
             return "the broker takes no passwords"
-        case ConnectionError() if error.errno is None:
-            return "the broker did not answer in time"  # rstream's own deadline
         case _:
             return describe(error)

@@ -14,7 +14,8 @@ from datetime import datetime
 
 from rstream.constants import OffsetType
 
-from notifier.broker.stream import Address, Chunk, StreamConnection
+from notifier.broker.stream import Address, StreamConnection
+from notifier.broker.stream_frames import Chunk
 from notifier.config import RabbitMQ
 from notifier.errors import Rejected
 from notifier.log import chunks, sections

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
-from types import coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from notifier.core.session import Session
 from notifier.protocol import frames
 from notifier.protocol.codes import ConnectionEnded, Disconnect, bad_command
 from notifier.protocol.reading import PART, FrameError, FrameReader, Message, close_code
+from notifier.tasks import begun
 from notifier.transports.handshake import Handshake
 from notifier.transports.line import Line, hand_over
 from notifier.transports.outlet import WebSocketOutlet
@@ -104,7 +104,10 @@ class Conversation(Line):
     async def _command(self, session: Session, data: bytes) -> None:
         self.outlet.hold()
         try:
-            await _calling_before_it_waits(self.outlet.release, self._take(session, data))
+            rest = begun(self._take(session, data))
+            if rest is not None:
+                self.outlet.release()
+                await rest
         except ConnectionEnded as error:
             session.disconnect(error.disconnect)
         finally:
@@ -117,23 +120,6 @@ class Conversation(Line):
             outlet.answer_close(why)
         outlet.session.gone()
         outlet.part()
-
-
-@coroutine
-def _calling_before_it_waits(call: Callable[[], None], work: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
-    """Does the work like `await work`; when something in it has to be waited for, calls first."""
-    try:
-        waited_for = work.send(None)
-        call()
-        while True:
-            try:
-                yield waited_for
-            except BaseException as error:  # noqa: BLE001 - it is passed on
-                waited_for = work.throw(error)
-            else:
-                waited_for = work.send(None)
-    except StopIteration:
-        return
 
 
 def converse(

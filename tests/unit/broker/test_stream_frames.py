@@ -1,0 +1,230 @@
+"""Frames of the stream protocol as they come, and the chunks in them (deps/rabbitmq_stream/docs/PROTOCOL.adoc)."""
+
+import asyncio
+import struct
+import time
+import zlib
+
+import pytest
+from rstream.connection import ConnectionClosed
+
+from notifier.broker.stream_frames import LONGEST_S, Chunk, Frames, Handle, unpacked
+
+DATA = b"\0\0\0\3one\0\0\0\3two"
+
+
+def frame(
+    data: bytes = DATA, *, kind: int = 0, entries: int = 2, first: int = 41, crc: int | None = None, length: int = -1
+) -> bytes:
+    return b"".join(
+        (
+            struct.pack(">HHB", 8, 1, 0),
+            struct.pack(">bbHI", 0x50, kind, entries, entries),
+            struct.pack(">qQQ", 1_700_000_000_000, 1, first),
+            struct.pack(">I", zlib.crc32(data) if crc is None else crc),
+            struct.pack(">III", len(data) if length < 0 else length, 0, 0),
+            data,
+        )
+    )
+
+
+def test_a_chunk_says_where_it_begins_and_what_is_in_it() -> None:
+    assert unpacked(frame()) == Chunk(41, 2, DATA)
+    assert unpacked(bytearray(frame(first=2**40))).first_place == 2**40
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (frame(crc=1), "checksum"),
+        (frame(DATA + b"x", length=len(DATA)), "not as long as it says"),
+        (frame(length=len(DATA) + 1), "not as long as it says"),
+        (frame(kind=1), "of the kind 1"),
+        (frame()[:40], "shorter than its header"),
+        (frame()[:4], "shorter than its header"),
+    ],
+)
+def test_a_damaged_chunk_is_none(broken: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        unpacked(broken)
+
+
+def test_every_bit_of_the_data_counts() -> None:
+    whole = bytearray(frame())
+    for at in range(len(whole) - len(DATA), len(whole)):
+        whole[at] ^= 1
+        with pytest.raises(ValueError, match="checksum"):
+            unpacked(whole)
+        whole[at] ^= 1
+
+
+def sized(one: bytes) -> bytes:
+    return len(one).to_bytes(4) + one
+
+
+HEARTBEAT = struct.pack(">HH", 23, 1)
+
+
+class Source:
+    """A transport whose other side has sent all of this; it is read in pieces of so many bytes, unless it is paused."""
+
+    def __init__(self, frames: Frames, data: bytes, piece: int = 2**18) -> None:
+        self.pauses, self._paused, self._closed = 0, False, False
+        self._frames, self._data, self._piece = frames, data, piece
+        frames.connection_made(self)  # type: ignore[arg-type]
+
+    def is_closing(self) -> bool:
+        return self._closed
+
+    def pause_reading(self) -> None:
+        self.pauses += 1
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+
+    async def run(self) -> None:
+        """Until all has been read and handled; then the connection ends."""
+        while self._data or self._frames._work is not None:
+            if self._data and not self._paused:
+                piece, self._data = self._data[: self._piece], self._data[self._piece :]
+                self._frames.data_received(piece)
+            await asyncio.sleep(0)
+        self._closed = True
+        self._frames.connection_lost(None)
+
+
+async def handled(handle: Handle, *frames: bytes, piece: int = 2**18) -> Source:
+    """These have come, and then the end. Raises what ended it."""
+    made = Frames(handle)
+    source = Source(made, b"".join(map(sized, frames)), piece)
+    running = asyncio.create_task(source.run())
+    with pytest.raises(ConnectionClosed):
+        await made.read()
+    await running
+    return source
+
+
+async def test_chunks_are_handled_in_their_order_one_at_a_time() -> None:
+    seen: list[int] = []
+    busy = False
+
+    async def handle(chunk: Chunk) -> None:
+        nonlocal busy
+        assert not busy
+        busy = True
+        await asyncio.sleep(0)
+        seen.append(chunk.first_place)
+        busy = False
+
+    source = await handled(handle, *(frame(first=place) for place in range(20)))
+    assert seen == list(range(20))
+    assert source.pauses == 20  # nothing is read for later
+
+
+async def test_many_small_ones_at_once_leave_turns_of_the_loop_for_others() -> None:
+    turns, ended = 0, False
+
+    async def others() -> None:
+        nonlocal turns
+        while not ended:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def handle(_chunk: Chunk) -> None:
+        time.sleep(LONGEST_S / 3)  # busy: nobody else has the loop meanwhile
+
+    watching = asyncio.create_task(others())
+    await handled(handle, *(frame() for _ in range(60)))
+    ended = True
+    await watching
+    assert turns > 60 / 6  # a few chunks for each; one or two turns in all, were there none in between
+
+
+@pytest.mark.parametrize("piece", [1, 3, 50, 1000])
+async def test_frames_may_come_in_any_pieces(piece: int) -> None:
+    seen: list[int] = []
+
+    async def handle(chunk: Chunk) -> None:
+        assert chunk.data == DATA
+        seen.append(chunk.first_place)
+
+    made = Frames(handle)
+    data = b"".join(sized(frame(first=place)) + sized(HEARTBEAT) for place in range(9))
+    source = asyncio.create_task(Source(made, data, piece).run())
+    assert [bytes(await made.read()) for _ in range(9)] == [HEARTBEAT] * 9
+    await source
+    assert seen == list(range(9))
+
+
+async def test_what_needs_nothing_to_be_waited_for_is_done_when_the_bytes_are_there() -> None:
+    seen: list[Chunk] = []
+
+    async def handle(chunk: Chunk) -> None:
+        seen.append(chunk)
+
+    made = Frames(handle)
+    Source(made, b"")
+    made.data_received(sized(frame()))
+    assert seen == [Chunk(41, 2, DATA)]
+
+
+async def broken(handle: Handle, *frames: bytes) -> None:
+    """Raises what is wrong; nothing that comes later is handled."""
+    made = Frames(handle)
+    running = asyncio.create_task(Source(made, b"".join(map(sized, frames))).run())
+    try:
+        await made.read()
+    finally:
+        await running
+
+
+async def test_a_damaged_chunk_ends_the_reading() -> None:
+    async def handle(_chunk: Chunk) -> None:
+        """It never comes here."""
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="checksum"):
+        await broken(handle, frame(crc=1), frame())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_chunk_that_cannot_be_handled_ends_the_reading(*, waits: bool) -> None:
+    seen: list[int] = []
+
+    async def handle(chunk: Chunk) -> None:
+        seen.append(chunk.first_place)
+        if waits:
+            await asyncio.sleep(0)
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        made = Frames(handle)
+        Source(made, b"")
+        made.data_received(sized(frame()) + sized(frame(first=43)))
+        await made.read()
+    assert seen == [41]
+
+
+async def test_nothing_is_handled_after_the_stop() -> None:
+    seen: list[int] = []
+    ended = asyncio.Event()
+
+    async def handle(chunk: Chunk) -> None:
+        seen.append(chunk.first_place)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    made = Frames(handle)
+    Source(made, b"")
+    made.data_received(sized(frame()) + sized(frame(first=43)))
+    await asyncio.sleep(0)
+    await made.stop()
+    assert ended.is_set()
+    made.data_received(sized(frame(first=45)))
+    await asyncio.sleep(0)
+    assert seen == [41]
+    with pytest.raises(ConnectionClosed):
+        await made.read()
