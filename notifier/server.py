@@ -38,6 +38,7 @@ from notifier.log.filling import Filler
 from notifier.log.memory import MemoryLog
 from notifier.log.rabbitmq import RabbitMQLog
 from notifier.protocol.codes import SHUTDOWN
+from notifier.pulse import Pulse
 from notifier.reload import Outcome, Reloader
 from notifier.state.archive import Keys, RedisArchive
 from notifier.state.shared import Shared
@@ -57,7 +58,6 @@ _logger = logging.getLogger(__name__)
 
 RELOAD = "reload"
 LOOK_S = 0.02  # how often something is looked at that nobody tells of
-LAG_LOOK_S = 0.1
 
 
 class SystemClock:
@@ -154,7 +154,7 @@ class Server:
             self._examine,
         )
         self._reloads: set[asyncio.Task[None]] = set()
-        self._ticker: asyncio.Task[None] | None = None
+        self._pulse = Pulse(self._look, self._tick)
         self.collector: Collector | None = None
 
     def _join_cluster(self) -> ControlConnection:
@@ -213,7 +213,7 @@ class Server:
         replaces = self.siblings is not None and self.siblings.replaces
         if not replaces:
             await self._open()
-        self._ticker = asyncio.create_task(self._tick())
+        self._pulse.start()
         if self.store is not None:
             self.store.start()
         if self.shared is not None:
@@ -270,8 +270,7 @@ class Server:
 
     async def stop(self) -> None:
         """Let go of everything, as it is."""
-        if self._ticker:
-            self._ticker.cancel()
+        self._pulse.stop()
         if self.siblings is not None:
             await self.siblings.close()
         self.doors.close()
@@ -351,25 +350,19 @@ class Server:
             return Check(False, "reading the log")
         return Check(True, self.log.how if isinstance(self.log, RabbitMQLog) else "")
 
-    async def _tick(self) -> None:
-        """Once a second, on the second. In between it looks how late the loop is: seldom enough to cost nothing, often
-        enough to see whatever holds the loop up for longer than one look."""
-        due = time.monotonic() + 1
-        while True:
-            while (now := time.monotonic()) < due:
-                look = min(now + LAG_LOOK_S, due)
-                await asyncio.sleep(look - now)
-                self.node.stats.loop_lag.observe(max(0, time.monotonic() - look))
-                if self.collector:
-                    look_at_young()
-            due = max(due + 1, time.monotonic())
-            try:
-                self.node.tick()
-                self.doors.renew_certificate()
-                if self.collector:
-                    self.collector.tick()
-            except Exception:
-                _logger.exception("the node's tick failed")
+    def _look(self, late_s: float) -> None:
+        self.node.stats.loop_lag.observe(late_s)
+        if self.collector:
+            look_at_young()
+
+    def _tick(self) -> None:
+        try:
+            self.node.tick()
+            self.doors.renew_certificate()
+            if self.collector:
+                self.collector.tick()
+        except Exception:
+            _logger.exception("the node's tick failed")
 
 
 async def _while(condition: Callable[[], bool], until: float) -> None:
