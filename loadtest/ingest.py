@@ -115,6 +115,10 @@ async def _fill(url: str, messages: int, channels: int, size: int) -> None:
         for number in range(start, min(start + AT_ONCE, messages)):
             feed.send(f"user.{number % channels}", bodies.make(number, 0))
         await feed.flush()
+    # Published without confirms: what the broker has not appended when the connection ends is lost.
+    async with asyncio.timeout(PATIENCE_S):
+        while ((await stream.declare()).message_count or 0) < messages:
+            await asyncio.sleep(POLL_S)
     await feed.close()
     await connection.close()
 
