@@ -11,7 +11,7 @@ LOOK_S = 0.1  # seldom enough to cost nothing, often enough to see whatever hold
 
 
 class Pulse:
-    """Calls `look` ten times a second, with how late the loop was in seconds, and `tick` once a second, on the second.
+    """Calls `look` about ten times a second, with how late the loop was in seconds, and `tick` once a second.
 
     One timer and no task: it is most of what an idle worker does.
     """
@@ -31,6 +31,7 @@ class Pulse:
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _wait(self, now: float) -> None:
         self._look_at = min(now + LOOK_S, self._tick_at)
@@ -38,8 +39,11 @@ class Pulse:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        self._look(max(0.0, now - self._look_at))
-        if now >= self._tick_at:
-            self._tick_at = max(self._tick_at + SECOND_S, now)
-            self._tick()
-        self._wait(time.monotonic())
+        try:
+            self._look(max(0.0, now - self._look_at))
+            if now >= self._tick_at:
+                self._tick_at = max(self._tick_at + SECOND_S, now)
+                self._tick()
+        finally:
+            if self._timer is not None:  # it was not stopped meanwhile
+                self._wait(time.monotonic())

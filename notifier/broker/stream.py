@@ -249,12 +249,14 @@ class _Client(Client):
         """Stop all tasks and let go of the socket. Tells the broker, and does not wait for an answer."""
         self._is_not_closed = False
         connection = self._conn if isinstance(self._conn, _Connection) else None
-        if connection is not None:
-            await connection.frames.stop()
-        await end(*self._tasks.values())
-        self._tasks.clear()
-        if connection is not None:
-            connection.abandon(encode_frame(schema.Close(self._corr_id_seq.next(), code=1, reason="OK")))
+        try:
+            if connection is not None:
+                await connection.frames.stop()
+            await end(*self._tasks.values())
+            self._tasks.clear()
+        finally:
+            if connection is not None:
+                connection.abandon(encode_frame(schema.Close(self._corr_id_seq.next(), code=1, reason="OK")))
 
 
 class _Connection(Connection):

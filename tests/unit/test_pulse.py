@@ -51,3 +51,31 @@ async def test_after_the_stop_it_is_silent() -> None:
     before = len(beats)
     await asyncio.sleep(0.05)  # some beats' time
     assert len(beats) == before
+
+
+async def test_what_fails_does_not_stop_it() -> None:
+    ticks: list[int] = []
+
+    def fail() -> None:
+        ticks.append(1)
+        raise KeyError("x")
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    beating = Pulse(lambda _late_s: None, fail)
+    beating.start()
+    await eventually(lambda: len(ticks) >= 2, 10 * SECOND)
+    beating.stop()
+
+
+async def test_it_can_be_stopped_from_within() -> None:
+    ticks: list[int] = []
+
+    def stop() -> None:
+        ticks.append(1)
+        beating.stop()
+
+    beating = Pulse(lambda _late_s: None, stop)
+    beating.start()
+    await eventually(lambda: bool(ticks), 10 * SECOND)
+    await asyncio.sleep(0.25)  # two more ticks' time
+    assert len(ticks) == 1

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from rstream.connection import ConnectionClosed
 
-from notifier.broker.stream_frames import LONGEST_S, Chunk, Frames, Handle, unpacked
+from notifier.broker.stream_frames import FULL_BYTES, LONGEST_S, Chunk, Frames, Handle, unpacked
 
 DATA = b"\0\0\0\3one\0\0\0\3two"
 
@@ -69,24 +69,28 @@ class Source:
     """A transport whose other side has sent all of this; it is read in pieces of so many bytes, unless it is paused."""
 
     def __init__(self, frames: Frames, data: bytes, piece: int = 2**18) -> None:
-        self.pauses, self._paused, self._closed = 0, False, False
+        self.pauses, self.is_paused, self._closed = 0, False, False
         self._frames, self._data, self._piece = frames, data, piece
         frames.connection_made(self)  # type: ignore[arg-type]
+
+    @property
+    def unread(self) -> int:
+        return len(self._data)
 
     def is_closing(self) -> bool:
         return self._closed
 
     def pause_reading(self) -> None:
         self.pauses += 1
-        self._paused = True
+        self.is_paused = True
 
     def resume_reading(self) -> None:
-        self._paused = False
+        self.is_paused = False
 
     async def run(self) -> None:
         """Until all has been read and handled; then the connection ends."""
         while self._data or self._frames._work is not None:
-            if self._data and not self._paused:
+            if self._data and not self.is_paused:
                 piece, self._data = self._data[: self._piece], self._data[self._piece :]
                 self._frames.data_received(piece)
             await asyncio.sleep(0)
@@ -119,7 +123,7 @@ async def test_chunks_are_handled_in_their_order_one_at_a_time() -> None:
 
     source = await handled(handle, *(frame(first=place) for place in range(20)))
     assert seen == list(range(20))
-    assert source.pauses == 20  # nothing is read for later
+    assert source.pauses == 20
 
 
 async def test_many_small_ones_at_once_leave_turns_of_the_loop_for_others() -> None:
@@ -155,6 +159,63 @@ async def test_frames_may_come_in_any_pieces(piece: int) -> None:
     assert [bytes(await made.read()) for _ in range(9)] == [HEARTBEAT] * 9
     await source
     assert seen == list(range(9))
+
+
+async def test_while_a_chunk_is_waited_for_nothing_is_read_and_then_the_rest_is() -> None:
+    seen: list[int] = []
+    go_on = asyncio.Event()
+
+    async def handle(chunk: Chunk) -> None:
+        seen.append(chunk.first_place)
+        await go_on.wait()
+
+    made = Frames(handle)
+    one = sized(frame(first=41))
+    source = Source(made, one + b"".join(sized(frame(first=place)) for place in (43, 45)), piece=len(one))
+    running = asyncio.create_task(source.run())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert seen == [41]
+    assert source.unread == 2 * len(one)
+    made.data_received(sized(frame(first=42)))  # what was on its way already
+    assert seen == [41]
+    go_on.set()
+    await running
+    assert seen == [41, 42, 43, 45]
+
+
+async def test_after_a_full_read_others_have_a_turn() -> None:
+    """libuv reads on as long as reads are full, within one turn of the loop."""
+
+    async def handle(_chunk: Chunk) -> None:
+        """Nothing to do."""
+
+    made = Frames(handle)
+    source = Source(made, b"")
+    full = sized(frame()) * (FULL_BYTES // len(sized(frame())) + 1)
+    made.data_received(full)
+    assert source.pauses == 1
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not source.is_paused
+    made.data_received(sized(frame()))
+    assert source.pauses == 1
+
+
+async def test_what_comes_behind_the_end_of_the_connection_is_not_handled() -> None:
+    seen: list[int] = []
+
+    async def handle(chunk: Chunk) -> None:
+        seen.append(chunk.first_place)
+        await asyncio.sleep(0)
+
+    made = Frames(handle)
+    Source(made, b"")
+    made.data_received(sized(frame()) + sized(frame(first=43)))
+    made.connection_lost(None)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert seen == [41]
 
 
 async def test_what_needs_nothing_to_be_waited_for_is_done_when_the_bytes_are_there() -> None:

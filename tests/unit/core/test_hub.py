@@ -65,6 +65,38 @@ def test_a_publication_is_encoded_once_however_many_get_it(ticks: Ticks) -> None
     assert len({id(client.writes[0]) for client in clients}) == 1
 
 
+class Reluctant(RecordingConnection):
+    """Takes so many bytes at once, or fails with None; what is left over is queued."""
+
+    def __init__(self, takes: int | None) -> None:
+        super().__init__()
+        self._takes = takes
+        self.queued: list[tuple[bytes, int]] = []
+
+    def send(self, data: bytes, /) -> int:
+        if self._takes is None:
+            raise BlockingIOError
+        return min(self._takes, len(data))
+
+    def queue(self, data: bytes, taken: int) -> None:
+        self.queued.append((data, taken))
+
+
+@given(st.lists(st.sampled_from([None, 0, 3, 10_000]), min_size=1, max_size=8))
+def test_what_is_left_over_is_queued_for_the_member_that_left_it(takes: list[int | None]) -> None:
+    ticks, stats = Ticks(), Stats()
+    hub = make_hub(ticks, stats)
+    clients = [Reluctant(each) for each in takes]
+    for client in clients:
+        hub.join("a", client, PLAIN)
+    hub.publish(pub("a", 1), RULE)
+    ticks.end()
+    data = JSON_WEBSOCKET.publication(pub("a", 1), "")
+    for client, most in zip(clients, takes, strict=True):
+        assert client.queued == ([] if most == 10_000 else [(data, most or 0)])
+    assert stats.deliveries == len(clients)
+
+
 @pytest.mark.parametrize(("flush_s", "pause_s"), [(0.0001, 0), (0.003, 0.003), (0.5, 0.005)])
 def test_after_a_flush_comes_a_pause_as_long_but_never_a_long_one(flush_s: float, pause_s: float) -> None:
     ticks, clock = Ticks(), ManualClock()
