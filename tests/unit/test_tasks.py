@@ -166,7 +166,9 @@ async def test_the_rest_of_work_is_cancelled_with_its_task() -> None:
     assert task.cancelled()
 
 
-async def test_the_rest_of_work_that_nobody_awaits_is_closed() -> None:
+@pytest.mark.parametrize("first", [False, True])
+async def test_the_rest_of_work_that_is_forgotten_is_closed_in_any_order(*, first: bool) -> None:
+    """As the garbage collector may do it."""
     ended: list[str] = []
 
     async def work() -> None:
@@ -175,8 +177,11 @@ async def test_the_rest_of_work_that_nobody_awaits_is_closed() -> None:
         finally:
             ended.append("closed")
 
-    rest = tasks.begun(work())
+    one = work()
+    rest = tasks.begun(one)
     assert rest is not None
     rest.send(None)  # as a task would, and then be forgotten
+    if first:
+        one.close()
     rest.close()
     assert ended == ["closed"]

@@ -192,8 +192,7 @@ async def test_after_a_full_read_others_have_a_turn() -> None:
 
     made = Frames(handle)
     source = Source(made, b"")
-    full = sized(frame()) * (FULL_BYTES // len(sized(frame())) + 1)
-    made.data_received(full)
+    made.data_received(sized(frame(bytes(FULL_BYTES))))
     assert source.pauses == 1
     for _ in range(5):
         await asyncio.sleep(0)
