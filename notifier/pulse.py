@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 SECOND_S = 1.0
-LOOK_S = 0.1  # seldom enough to cost nothing, often enough to see whatever holds the loop up for longer than one look
+LOOK_S = 0.1  # seldom enough to cost little, often enough to see whatever holds the loop up for longer than one look
 
 
 class Pulse:

@@ -64,7 +64,7 @@ class SystemClock:
     """The machine's clocks."""
 
     monotonic = staticmethod(time.monotonic)
-    time = staticmethod(time.time)
+    time = staticmethod(time.time)  # last: from here on the name is no longer the module's
 
 
 class Server:

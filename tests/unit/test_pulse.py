@@ -1,4 +1,4 @@
-"""A worker's pulse: beats, how late they are, and that nothing stops them."""
+"""A worker's pulse: its beats, how late they are, and that an error does not stop them."""
 
 from __future__ import annotations
 

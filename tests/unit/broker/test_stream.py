@@ -11,13 +11,14 @@ from notifier.broker.stream_frames import Chunk
 from tests.services.deadline import SECOND
 
 
+async def subscribed(*_: object) -> None:
+    """The broker would have answered."""
+
+
 @pytest.mark.parametrize(("error", "unreadable"), [(ConnectionResetError(), False), (ValueError(), True)])
 async def test_only_what_cannot_be_understood_is_unreadable_and_not_a_connection_that_was_lost(
     error: Exception, unreadable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def subscribed(*_: object) -> None:
-        """The broker would have answered."""
-
     async def credit(*_: object) -> None:
         raise error
 
@@ -33,9 +34,6 @@ async def test_only_what_cannot_be_understood_is_unreadable_and_not_a_connection
 
 
 async def test_silence_counts_when_no_chunk_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def subscribed(*_: object) -> None:
-        """The broker would have answered."""
-
     async def handle(_chunk: Chunk) -> None:
         await go_on.wait()
 

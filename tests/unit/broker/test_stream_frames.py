@@ -98,10 +98,10 @@ class Source:
         self._frames.connection_lost(None)
 
 
-async def handled(handle: Handle, *frames: bytes, piece: int = 2**18) -> Source:
-    """These have come, and then the end. Raises what ended it."""
+async def handled(handle: Handle, *frames: bytes) -> Source:
+    """These have come at once and been handled, and then the connection has ended."""
     made = Frames(handle)
-    source = Source(made, b"".join(map(sized, frames)), piece)
+    source = Source(made, b"".join(map(sized, frames)))
     running = asyncio.create_task(source.run())
     with pytest.raises(ConnectionClosed):
         await made.read()
