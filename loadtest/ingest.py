@@ -152,7 +152,7 @@ async def _reading(job: Job) -> Reading:
     history = server.node.history
     log = server.log
     assert isinstance(log, RabbitMQLog)
-    # Garbage is looked for as in a server; Python's own thresholds would walk all that is retained, again and again.
+    # Garbage is looked for as in a worker (`notifier.running`), which is not what Python does by itself.
     collector = Collector(server.node.stats)
     pulse = Pulse(lambda _late_s: look_at_young(), collector.tick)
     pulse.start()

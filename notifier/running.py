@@ -43,8 +43,9 @@ async def run(
     loop.add_signal_handler(signal.SIGHUP, server.begin_reload)
     ends = loop.time()
     try:
+        # Before the log is read: Python's own looks for garbage walk all that it has brought, again and again.
+        server.collector = Collector(server.node.stats)
         if await _unless(asked, server.start()):
-            server.collector = Collector(server.node.stats)
             announce(server)
             await asked.wait()
             ends = loop.time() + config.server.shutdown_grace
