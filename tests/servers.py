@@ -26,6 +26,7 @@ from tests.services.process import Process
 
 KEY = "the-key-of-the-tests-has-thirty-two-bytes-and-more"
 API_KEY = "the-api-key-of-the-tests"
+PING = "{}"
 ROOT = Path(__file__).parent.parent
 
 Sections = Mapping[str, Mapping[str, Any] | list[Any]]
@@ -55,6 +56,13 @@ def make_token(user: str, ttl_s: float = 3600, key: str = KEY, **claims: Any) ->
     """A connection token; with the claim `channel` one for a subscription. A negative `ttl_s` makes an expired one."""
     now = int(time.time())
     return jwt.encode({"sub": user, "iat": now, "exp": now + ttl_s, **claims}, key, algorithm="HS256")
+
+
+async def received(socket: aiohttp.ClientWebSocketResponse) -> aiohttp.WSMessage:
+    """The next message that is no ping; a ping comes by the clock, before anything else, and is answered."""
+    while (message := await socket.receive(timeout=10 * SECOND)).data == PING:
+        await socket.send_str(PING)
+    return message
 
 
 def on_rabbitmq(url: str) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import socket
@@ -14,7 +15,7 @@ import aiohttp
 import pytest
 
 from tests.integration.server.conftest import LaterClock, RunningServer, token
-from tests.servers import API_KEY, NewServer, make_token, servers
+from tests.servers import API_KEY, NewServer, make_token, received, servers
 from tests.services.deadline import SECOND, eventually
 from tests.services.ports import LOCALHOST
 
@@ -83,7 +84,7 @@ async def test_without_descriptors_those_who_are_there_go_on_and_newcomers_wait(
             async with http.post(f"{server.url}/api/publish", json=body, headers={"X-API-Key": API_KEY}) as response:
                 assert response.status == 200
                 await response.read()
-            push = await client.receive_json(timeout=10 * SECOND)
+            push = json.loads((await received(client)).data)
             assert push["push"]["pub"]["data"] == number
 
         await round_trip(0)

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers import NewServer, ServerProcess, make_token, on_rabbitmq, servers
+from tests.servers import NewServer, ServerProcess, make_token, on_rabbitmq, received, servers
 from tests.services.deadline import SECOND, eventually
 from tests.services.rabbitmq import RabbitMQ
 
@@ -89,7 +89,7 @@ async def test_all_workers_serve_and_metrics_are_those_of_all(
     sockets = [await connected(http, server, "open.a") for _ in range(40)]
     await server.publish("open.a", {"n": 1})
     for socket in sockets:
-        push = await socket.receive_json(timeout=10 * SECOND)
+        push = json.loads((await received(socket)).data)
         assert push["push"]["pub"]["data"] == {"n": 1}
 
     async def counted() -> bool:
@@ -129,7 +129,7 @@ async def test_a_worker_that_dies_is_replaced_and_the_others_do_not_notice(
     await server.publish("open.a", {"n": 2})
     alive = 0
     for socket in sockets:
-        message = await socket.receive(timeout=10 * SECOND)
+        message = await received(socket)
         if message.type is aiohttp.WSMsgType.TEXT:
             assert json.loads(message.data)["push"]["pub"]["data"] == {"n": 2}
             alive += 1
@@ -146,7 +146,7 @@ async def test_a_signal_to_the_parent_moves_all_clients_off_and_ends_it_well(
     workers = pids_of_workers(server)
     ending = asyncio.create_task(server.terminate())
     for socket in sockets:
-        message = await socket.receive(timeout=10 * SECOND)
+        message = await received(socket)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 3001)
         await socket.close()
     await ending
@@ -162,7 +162,7 @@ async def test_a_signal_to_the_parent_and_to_every_worker_is_one_signal(
     for pid in (*pids_of_workers(server), server.pid):
         os.kill(pid, signal.SIGTERM)
     for socket in sockets:
-        message = await socket.receive(timeout=10 * SECOND)
+        message = await received(socket)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 3001)
     await eventually(lambda: not server.running, 10 * SECOND)
     assert server.exit_code == 0
@@ -186,7 +186,7 @@ async def test_while_workers_leave_none_of_them_is_ready_and_all_are_alive(
             assert response.status == 503
         async with http.get(f"{server.url}/livez") as response:
             assert response.status == 200
-    assert (await socket.receive(timeout=10 * SECOND)).data == 3001
+    assert (await received(socket)).data == 3001
     await eventually(lambda: not server.running, 10 * SECOND)
     assert server.exit_code == 0
 
