@@ -18,8 +18,12 @@ from notifier.core.record import NEVER
 from notifier.core.rules import Rule, Rules
 from notifier.protocol.messages import Position, Publication
 
-# What a retained publication costs beside its data: the objects, their places in two queues.
+# What a retained publication costs beside its data: the objects, their places in two queues, and its window if it is
+# the only one there.
 OVERHEAD_BYTES = 400
+
+# A window that has never held as many is a list: an empty deque alone takes 760 bytes, and most channels hold few.
+FEW = 16
 
 NO_INDEX = 2**31
 
@@ -39,14 +43,14 @@ class Verdict(StrEnum):
 
 class Window:
     """One channel's retained publications, oldest first. `floor` is the highest offset that was trimmed, `floor_index`
-    the place of what was trimmed there in its record, where it is known."""
+    the place of what was trimmed there in its record, where it is known. `kept` is a list until it holds `FEW`."""
 
     __slots__ = ("broken", "floor", "floor_index", "kept")
 
     def __init__(self, floor: int) -> None:
         self.floor = floor
         self.floor_index = NO_INDEX
-        self.kept: deque[Publication] = deque()
+        self.kept: list[Publication] | deque[Publication] = []
         self.broken = False  # something came after the last one that not everybody who continues here has
 
     @property
@@ -109,11 +113,14 @@ class History:
         shelf = self._shelves.get(rule)
         if shelf is None:
             shelf = self._shelves[rule] = Shelf(rule)
-        window.kept.append(publication)
+        kept = window.kept
+        kept.append(publication)
+        if len(kept) == FEW and isinstance(kept, list):
+            window.kept = deque(kept)
         shelf.line.append((time_s, publication))
         self.publications += 1
         self.size_bytes += len(publication.data) + OVERHEAD_BYTES
-        if len(window.kept) > rule.size and channel not in self._held:
+        if len(kept) > rule.size and channel not in self._held:
             self._drop_excess(window, shelf)
         if self.size_bytes > self._max_bytes:
             self._shrink()
@@ -330,7 +337,8 @@ class History:
             self._sweep(shelf)
 
     def _drop_oldest(self, window: Window) -> None:
-        publication = window.kept.popleft()
+        kept = window.kept
+        publication = kept.pop(0) if isinstance(kept, list) else kept.popleft()
         window.floor, window.floor_index = publication.offset, publication.index
         self.publications -= 1
         self.size_bytes -= len(publication.data) + OVERHEAD_BYTES

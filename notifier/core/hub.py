@@ -54,7 +54,7 @@ class Audience:
         self.stats = stats
         self.members: list[Connection] = []
         self.sinks: list[Sink] = []
-        self.pending: list[bytes] = []
+        self.pending: list[bytes] | None = None
         self.homes: list[Subscribers] = []
         self.successor: Audience | None = None
         self._places: dict[Connection, int] = {}
@@ -78,10 +78,10 @@ class Audience:
     def write(self) -> int:
         """Write the waiting frames to all members; answers their number, 0 if somebody was faster."""
         pending = self.pending
-        count = len(pending)
-        if not count:
+        if pending is None:
             return 0
-        self.pending = []
+        self.pending = None
+        count = len(pending)
         data = pending[0] if count == 1 else b"".join(pending)
         size = len(data)
         sinks = iter(self.sinks)
@@ -169,16 +169,18 @@ class Hub:
             if manner.first is not None and encoding is manner.first:
                 self._begin(audience)
             self._add(audience, frame)
-            reached += len(audience.members)
+            reached += len(audience.sinks)
         return reached
 
     def _add(self, audience: Audience, frame: bytes) -> None:
-        if not audience.pending:
-            if not self._dirty:
-                self._since = self._clock.monotonic()
-                self._defer(self._flush_in_time)
-            self._dirty.append(audience)
-        audience.pending.append(frame)
+        if audience.pending is not None:
+            audience.pending.append(frame)
+            return
+        audience.pending = [frame]
+        if not self._dirty:
+            self._since = self._clock.monotonic()
+            self._defer(self._flush_in_time)
+        self._dirty.append(audience)
 
     def announce(self, channel: str, message: Reply) -> None:
         """Queue a push that is no publication for those who want to know who comes and goes."""

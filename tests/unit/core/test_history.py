@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -210,6 +211,33 @@ def test_recovery_is_all_or_nothing_and_never_refused_without_need(
             if expected is not None:
                 assert offsets(kept.after(asked, position_now, now)) == expected
     assert kept.publications == sum(len(model.retained(channel, now)) for channel in "abc")
+
+
+def test_a_window_that_becomes_long_and_short_again_holds_the_newest_in_order() -> None:
+    kept, rule = history(), Rule(0, ChannelRule(match="#", history=HistoryRule(size=20, ttl=Duration(60))))
+    for now in range(1, 100):
+        kept.end = now
+        kept.append(Publication("a", now, b"1"), rule, now, now)
+        newest = list(range(max(1, now - 19), now + 1))
+        assert offsets(kept.page("a", None, 100, now, reverse=False)) == newest
+        assert kept.floor("a") == newest[0] - 1
+    for now in range(140, 160):
+        kept.trim(now)
+        assert offsets(kept.page("a", None, 100, now, reverse=True)) == list(range(99, now - 60, -1))
+    assert kept.publications == kept.size_bytes == 0
+
+
+def test_channels_with_one_publication_each_take_about_the_memory_that_is_counted() -> None:
+    kept = history(max_bytes=2**30, max_quiet=0)
+    channels = [f"user.{number}" for number in range(10_000)]
+    tracemalloc.start()
+    try:
+        for offset, channel in enumerate(channels, start=1):
+            publish(kept, offset, channel)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 1.25 * kept.size_bytes
 
 
 # --- several channels at once, the last one, removal, bases ---------------------------------------------------------
