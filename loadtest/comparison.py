@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -70,6 +71,11 @@ class Group(msgspec.Struct, frozen=True):
         own = [row for row in here if row.server == self.part.own]
         return list(ratios(own, [row for row in here if row.server == server], self.scenario.measure))
 
+    def by_round(self, server: str) -> dict[int, float]:
+        """The server's figures."""
+        here = [row for row in self.part.rows if (row.point, row.server) == (self.point, server) and not row.failed]
+        return {row.round: figure for row in here if (figure := self.scenario.measure(row)) is not None}
+
 
 def groups(found: Comparison) -> Iterator[Group]:
     """In the order of the work; points at which nothing was measured are left out."""
@@ -114,7 +120,8 @@ def _line(found: Comparison, group: Group, cell: Cell) -> list[str]:
 
 
 def flatness(found: Comparison) -> list[str]:
-    """How far each server's figures lie apart over the points of a curve, and ours as a multiple of the others'."""
+    """How far each server's figures lie apart over the points of a curve, also divided by the mean of their round, so
+    that a slow minute counts for all points alike; and ours as a multiple of the others'."""
     lines = []
     for key in FLAT:
         curve = [group for group in groups(found) if group.part.key == key]
@@ -125,9 +132,19 @@ def flatness(found: Comparison) -> list[str]:
             ]
             multiples = [median_of(group.own_ratios(server)) for group in curve]
             lines += _apart(f"* {key} · {label}: {curve[0].scenario.headline_title}", figures)
+            lines += _apart(f"* {key} · {label}: ÷ the mean of its round", _within_rounds(curve, server))
             if server != curve[0].part.own:
                 lines += _apart(f"* {key} · {label}: ours ÷ it", multiples)
     return ["\n".join(["How flat, from the lowest to the highest point:", "", *lines])] if lines else []
+
+
+def _within_rounds(curve: Sequence[Group], server: str) -> list[float | None]:
+    """The figure of each point, divided by the mean of all points in the same round: the median of the rounds in which
+    none is missing."""
+    figures = [group.by_round(server) for group in curve]
+    whole = set.intersection(*(set(point) for point in figures))
+    means = {number: statistics.fmean(point[number] for point in figures) for number in whole}
+    return [median_of(point[number] / means[number] for number in whole) for point in figures]
 
 
 def _apart(what: str, figures: Sequence[float | None]) -> list[str]:

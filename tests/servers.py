@@ -59,7 +59,7 @@ def make_token(user: str, ttl_s: float = 3600, key: str = KEY, **claims: Any) ->
 
 
 async def received(socket: aiohttp.ClientWebSocketResponse) -> aiohttp.WSMessage:
-    """The next message that is no ping; a ping comes by the clock, before anything else, and is answered."""
+    """The next message that is no ping. Pings come by the clock, so one may come before anything, and are answered."""
     while (message := await socket.receive(timeout=10 * SECOND)).data == PING:
         await socket.send_str(PING)
     return message

@@ -129,6 +129,18 @@ def test_of_a_curve_it_is_told_how_flat_it_is_and_how_it_lies_to_the_others() ->
     assert "notifier: ours ÷ it" not in text
 
 
+def test_a_slow_round_counts_for_all_points_of_a_curve_alike() -> None:
+    points = [Point("subscribers", 100, 500), Point("subscribers", 1000, 50)]
+    figures = {1: (4.0, 6.0), 2: (8.0, 12.0), 3: (4.0, 6.0), 4: (100.0, None)}
+    rows = [
+        row("notifier", number, figure, point=point, failed="" if figure else "no")
+        for number, pair in figures.items()
+        for figure, point in zip(pair, points, strict=True)
+    ]
+    [text] = comparison.flatness(found(*rows, key="subscribers", points=points))
+    assert "subscribers · notifier: ÷ the mean of its round 0.80 to 1.20, ±20% around the middle" in text
+
+
 def test_one_point_is_no_curve() -> None:
     points = [Point("subscribers", 100, 500)]
     assert comparison.flatness(found(row("notifier", 1, 5.0, point=points[0]), key="subscribers", points=points)) == []
