@@ -72,7 +72,7 @@ class Group(msgspec.Struct, frozen=True):
         return list(ratios(own, [row for row in here if row.server == server], self.scenario.measure))
 
     def by_round(self, server: str) -> dict[int, float]:
-        """The server's figures."""
+        """The server's figure in each round that did not fail."""
         here = [row for row in self.part.rows if (row.point, row.server) == (self.point, server) and not row.failed]
         return {row.round: figure for row in here if (figure := self.scenario.measure(row)) is not None}
 
@@ -140,9 +140,9 @@ def flatness(found: Comparison) -> list[str]:
 
 def _within_rounds(curve: Sequence[Group], server: str) -> list[float | None]:
     """The figure of each point, divided by the mean of all points in the same round: the median of the rounds in which
-    none is missing."""
+    none is missing or 0."""
     figures = [group.by_round(server) for group in curve]
-    whole = set.intersection(*(set(point) for point in figures))
+    whole = set.intersection(*({number for number, figure in point.items() if figure} for point in figures))
     means = {number: statistics.fmean(point[number] for point in figures) for number in whole}
     return [median_of(point[number] / means[number] for number in whole) for point in figures]
 

@@ -18,8 +18,8 @@ from notifier.core.record import NEVER
 from notifier.core.rules import Rule, Rules
 from notifier.protocol.messages import Position, Publication
 
-# What a retained publication costs beside its data: the objects, their places in two queues, and its window if it is
-# the only one there.
+# What a retained publication counts beside its data: the objects, their places in two queues. The only one of a channel
+# takes about 500, with its window.
 OVERHEAD_BYTES = 400
 
 # A window that has never held as many is a list: an empty deque alone takes 760 bytes, and most channels hold few.
@@ -116,7 +116,7 @@ class History:
         kept = window.kept
         kept.append(publication)
         if len(kept) == FEW and isinstance(kept, list):
-            window.kept = deque(kept)
+            window.kept = kept = deque(kept)
         shelf.line.append((time_s, publication))
         self.publications += 1
         self.size_bytes += len(publication.data) + OVERHEAD_BYTES

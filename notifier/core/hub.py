@@ -43,7 +43,7 @@ class Audience:
     stands in each of them, so that its frames keep the log's order across channels.
 
     `sinks` are the members' sinks, in the members' order: delivering walks this list alone, because each object of a
-    connection that is touched must first come from memory.
+    connection that is touched must first come from memory. `pending` is None while nothing waits.
     """
 
     __slots__ = ("_places", "encoding", "homes", "manner", "members", "pending", "sinks", "stats", "successor")
@@ -169,7 +169,7 @@ class Hub:
             if manner.first is not None and encoding is manner.first:
                 self._begin(audience)
             self._add(audience, frame)
-            reached += len(audience.sinks)
+            reached += len(audience.sinks)  # the flush walks these anyway
         return reached
 
     def _add(self, audience: Audience, frame: bytes) -> None:

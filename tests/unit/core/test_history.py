@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import deque
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from notifier.core.rules import Rule
 from notifier.protocol.messages import Position, Publication
 
 RULE = Rule(0, ChannelRule(match="#", history=HistoryRule(size=3, ttl=Duration(60))))
+LONG_RULE = Rule(0, ChannelRule(match="#", history=HistoryRule(size=20, ttl=Duration(60))))
 PLAIN = Rule(1, ChannelRule(match="plain"))
 
 
@@ -214,10 +216,10 @@ def test_recovery_is_all_or_nothing_and_never_refused_without_need(
 
 
 def test_a_window_that_becomes_long_and_short_again_holds_the_newest_in_order() -> None:
-    kept, rule = history(), Rule(0, ChannelRule(match="#", history=HistoryRule(size=20, ttl=Duration(60))))
+    kept = history()
     for now in range(1, 100):
         kept.end = now
-        kept.append(Publication("a", now, b"1"), rule, now, now)
+        kept.append(Publication("a", now, b"1"), LONG_RULE, now, now)
         newest = list(range(max(1, now - 19), now + 1))
         assert offsets(kept.page("a", None, 100, now, reverse=False)) == newest
         assert kept.floor("a") == newest[0] - 1
@@ -227,17 +229,28 @@ def test_a_window_that_becomes_long_and_short_again_holds_the_newest_in_order() 
     assert kept.publications == kept.size_bytes == 0
 
 
-def test_channels_with_one_publication_each_take_about_the_memory_that_is_counted() -> None:
-    kept = history(max_bytes=2**30, max_quiet=0)
-    channels = [f"user.{number}" for number in range(10_000)]
+def memory_of(channels: int, each: int) -> float:
+    """Bytes that a publication takes beside its data, of so many in each channel."""
+    kept, rule = history(max_bytes=2**30), Rule(0, ChannelRule(match="#", history=HistoryRule(100, Duration(60))))
     tracemalloc.start()
     try:
-        for offset, channel in enumerate(channels, start=1):
-            publish(kept, offset, channel)
+        for offset in range(1, channels * each + 1):
+            kept.append(Publication(f"user.{offset % channels}", offset, b"%0200d" % offset), rule, 0, 0)
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert taken < 1.25 * kept.size_bytes
+    return taken / (channels * each) - 200
+
+
+def test_a_publication_takes_the_memory_that_is_counted_and_a_little_more_alone_in_its_channel() -> None:
+    assert memory_of(100, each=50) < OVERHEAD_BYTES
+    assert memory_of(5000, each=1) < 1.5 * OVERHEAD_BYTES
+
+
+def test_the_oldest_of_a_long_window_goes_without_moving_the_others() -> None:
+    kept = filled(*["short"] * 15, *["long"] * 16, rule=LONG_RULE)
+    kinds = {channel: type(window.kept) for channel, window in kept._windows.items()}
+    assert kinds == {"short": list, "long": deque}
 
 
 # --- several channels at once, the last one, removal, bases ---------------------------------------------------------
