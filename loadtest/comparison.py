@@ -67,14 +67,14 @@ class Group(msgspec.Struct, frozen=True):
 
     def own_ratios(self, server: str) -> list[float]:
         """Ours to the server's figure, round by round."""
-        here = [row for row in self.part.rows if row.point == self.point and not row.failed]
-        own = [row for row in here if row.server == self.part.own]
-        return list(ratios(own, [row for row in here if row.server == server], self.scenario.measure))
+        return list(ratios(self._rows(self.part.own), self._rows(server), self.scenario.measure))
 
     def by_round(self, server: str) -> dict[int, float]:
         """The server's figure in each round that did not fail."""
-        here = [row for row in self.part.rows if (row.point, row.server) == (self.point, server) and not row.failed]
-        return {row.round: figure for row in here if (figure := self.scenario.measure(row)) is not None}
+        return {row.round: figure for row in self._rows(server) if (figure := self.scenario.measure(row)) is not None}
+
+    def _rows(self, server: str) -> list[Row]:
+        return [row for row in self.part.rows if (row.point, row.server) == (self.point, server) and not row.failed]
 
 
 def groups(found: Comparison) -> Iterator[Group]:

@@ -242,12 +242,12 @@ def memory_of(channels: int, each: int) -> float:
     return taken / (channels * each) - 200
 
 
-def test_a_publication_takes_the_memory_that_is_counted_and_a_little_more_alone_in_its_channel() -> None:
+def test_a_publication_takes_what_is_counted_and_alone_in_its_channel_at_most_half_as_much_again() -> None:
     assert memory_of(100, each=50) < OVERHEAD_BYTES
     assert memory_of(5000, each=1) < 1.5 * OVERHEAD_BYTES
 
 
-def test_the_oldest_of_a_long_window_goes_without_moving_the_others() -> None:
+def test_a_window_is_a_list_while_it_is_short_and_then_what_lets_go_of_its_oldest_at_once() -> None:
     kept = filled(*["short"] * 15, *["long"] * 16, rule=LONG_RULE)
     kinds = {channel: type(window.kept) for channel, window in kept._windows.items()}
     assert kinds == {"short": list, "long": deque}
